@@ -1,0 +1,100 @@
+"""Samples of the current policy, paired for comparison; which side is shown left is drawn and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from accord import models
+from accord.config import Collect
+from accord.records import BadInput, Pair, Prompt, Response
+from accord.sampling.local import LocalSampler
+from accord.streams import generator, permutation, stream_seed
+from accord.workspace import Workspace
+
+
+def sample_responses(
+    sampler: LocalSampler,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    k: int,
+    sampling: Any,
+    seed: int,
+    policy: str,
+) -> list[list[Response]]:
+    """k responses to each prompt as records, with the very token ids that were sampled."""
+    ends = sampler.ends
+    rollouts = sampler.sample([models.encode_prompt(tokenizer, p) for p in prompts], k, sampling, seed)
+    finished = iter(rollouts.finished_B.tolist())
+    return [
+        [Response(models.decode(tokenizer, r, ends), r, next(finished), policy) for r in group.responses]
+        for group in rollouts.groups
+    ]
+
+
+def fitting_prompts(tokenizer: Any, prompts: Sequence[Prompt], limit: int) -> list[Prompt]:
+    """All prompts, checked against the limit.
+
+    Raises:
+        BadInput: none at all, or one longer than the limit, by its number.
+    """
+    if not prompts:
+        raise BadInput("there are no prompts to sample from: give data.prompts")
+    for number, prompt in enumerate(prompts, 1):
+        length = len(models.encode_prompt(tokenizer, prompt))
+        if length > limit:
+            raise BadInput(
+                f"prompt {number} has {length} tokens, data.max_prompt_tokens is {limit}:"
+                " shorten the prompt or raise the limit"
+            )
+    return list(prompts)
+
+
+def collect(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: Collect, work: Workspace, policy: str
+) -> list[Pair]:
+    """Pairs of different answers to the same prompt, at most ``config.pairs``, spread evenly over the prompts.
+
+    Raises:
+        BadInput: the samples of every prompt are all the same.
+    """
+    sampler = LocalSampler(model, models.end_tokens(model, tokenizer))
+    order = permutation(len(prompts), work.seed, "collect", work.round)
+    per_prompt = config.samples_per_prompt // 2
+    wanted = [prompts[i] for i in order[: -(-config.pairs // per_prompt)]]
+    pairs: list[list[Pair]] = []
+    chunk = max(1, config.sampling.batch_size // config.samples_per_prompt)
+    progress = work.progress(len(wanted))
+    side = generator(work.seed, "sides", work.round)
+    for start in range(0, len(wanted), chunk):
+        batch = wanted[start : start + chunk]
+        seed = stream_seed(work.seed, "collect", work.round, start)
+        answers = sample_responses(
+            sampler, tokenizer, batch, config.samples_per_prompt, config.sampling, seed, policy
+        )
+        for prompt, responses in zip(batch, answers, strict=True):
+            pairs.append(_different_pairs(prompt, responses, per_prompt, work.round, side))
+            progress.advance()
+    # One pair of each prompt first, then the second ones: a small budget still covers all prompts.
+    spread = [row[i] for i in range(per_prompt) for row in pairs if i < len(row)][: config.pairs]
+    if not spread:
+        raise BadInput("all samples of every prompt are the same: raise collect.sampling.temperature")
+    return spread
+
+
+def _different_pairs(
+    prompt: Prompt, responses: Sequence[Response], count: int, round: int, side: torch.Generator
+) -> list[Pair]:
+    """Up to ``count`` disjoint pairs whose two texts differ and are not empty."""
+    left = [r for r in responses if r.text.strip()]
+    pairs: list[Pair] = []
+    while len(left) >= 2 and len(pairs) < count:
+        a = left.pop(0)
+        other = next((i for i, r in enumerate(left) if r.text != a.text), None)
+        if other is None:
+            break
+        shown = "a" if float(torch.rand((), generator=side)) < 0.5 else "b"
+        pairs.append(Pair(prompt, a, left.pop(other), shown_left=shown, round=round))  # type: ignore[arg-type]
+    return pairs

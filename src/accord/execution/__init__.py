@@ -1,0 +1,1 @@
+"""How an optimiser step runs: here, or (later) sharded over processes."""

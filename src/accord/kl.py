@@ -1,0 +1,123 @@
+"""KL to the reference policy: three estimators per token, and two controllers of the penalty.
+
+All estimators take the log-probabilities of tokens that the *policy* sampled, and estimate KL(policy ‖
+reference) in nats per token (Schulman 2020, "Approximating KL divergence",
+http://joschu.net/blog/kl-approx.html).
+
+- k1 sits in the reward: unbiased, of either sign; its sum over a response estimates the response's KL.
+- k2 is the one that may be a loss: the expectation of its gradient on policy is the gradient of the KL.
+- k3 is for logging: unbiased, never negative, low in variance.
+
+None of them knows about masks: their values at padding mean nothing and must be masked by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from accord.axes import check_axes
+from accord.records import BadInput
+
+ERROR_LIMIT = 0.2  # Ziegler et al. 2019, section 2.2
+
+
+def k1(logp_BT: Tensor, reference_logp_BT: Tensor) -> Tensor:
+    """log(policy / reference) per token, (B, T), nats. Unbiased; for the reward, never for the loss."""
+    check_axes(logp_BT=logp_BT, reference_logp_BT=reference_logp_BT)
+    return logp_BT - reference_logp_BT
+
+
+def k2(logp_BT: Tensor, reference_logp_BT: Tensor) -> Tensor:
+    """Half the squared log ratio per token, (B, T), nats. A biased value, with the right gradient on policy.
+
+    ∇k2 = log(policy/reference) ∇log policy, which is the score-function gradient of the KL itself.
+    """
+    return 0.5 * k1(logp_BT, reference_logp_BT).square()
+
+
+def k3(logp_BT: Tensor, reference_logp_BT: Tensor) -> Tensor:
+    """r − 1 − log r, r = reference / policy; per token, (B, T), nats. Unbiased, never negative."""
+    log_ratio_BT = -k1(logp_BT, reference_logp_BT)
+    # expm1 keeps the digits near r = 1, and with them the sign: exp(x) − 1 − x falls below zero in float32.
+    return torch.expm1(log_ratio_BT) - log_ratio_BT
+
+
+def refuse_k1_in_loss(estimator: str) -> None:
+    """Raise BadInput unless ``estimator`` has the KL's gradient when it is used as a term of the loss.
+
+    That is k2 alone. k1 has zero expected gradient: it adds noise and no pull to the reference at all. k3 has
+    the gradient of KL(reference ‖ policy), the other direction.
+    """
+    reason = {
+        "k1": "its expected gradient is zero",
+        "k3": "its gradient is that of KL(reference ‖ policy)",
+    }
+    if estimator in reason:
+        raise BadInput(
+            f"{estimator} cannot be a KL loss, {reason[estimator]}: use k2, or leave the KL in the reward"
+        )
+    if estimator != "k2":
+        raise BadInput(f"unknown KL estimator {estimator!r} for the loss: the only one allowed there is k2")
+
+
+@dataclass
+class FixedKl:
+    """The same penalty throughout."""
+
+    coefficient: float
+
+    def update(self, kl: float, samples: int) -> float:
+        """Returns the coefficient, which does not change."""
+        return self.coefficient
+
+
+@dataclass
+class AdaptiveKl:
+    """Steers the penalty so that the KL goes to ``target``.
+
+    Ziegler et al. 2019 (arXiv 1909.08593, section 2.2):
+    error = clip(kl / target − 1, ±0.2);  coefficient ← coefficient · (1 + error · samples / horizon)
+
+    Attributes:
+        coefficient: the penalty now, in units of normalised score per nat; the whole state to checkpoint.
+        target: nats per response.
+        horizon: samples (responses), counted over all processes.
+    """
+
+    coefficient: float
+    target: float
+    horizon: float
+
+    def __post_init__(self) -> None:
+        for name in ("coefficient", "target", "horizon"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise BadInput(f"adaptive KL: {name} is {value}, it must be above 0")
+
+    def update(self, kl: float, samples: int) -> float:
+        """Moves the coefficient after a step and returns it.
+
+        Args:
+            kl: mean KL of the step in nats per response, over all processes (k1 sums: may be negative).
+            samples: responses of the step, over all processes.
+
+        Raises:
+            ValueError: the KL is not finite (the coefficient would stay NaN for the rest of the run).
+            BadInput: one step spans five horizons or more, where the penalty could turn negative.
+        """
+        if not math.isfinite(kl):
+            raise ValueError(
+                f"the KL of this step is {kl}: leave the step out, the coefficient was not changed"
+            )
+        if ERROR_LIMIT * samples >= self.horizon:
+            raise BadInput(
+                f"adaptive KL: a step has {samples} samples and the horizon is {self.horizon:g}, which lets"
+                f" the penalty turn negative: set the horizon above {ERROR_LIMIT * samples:g}"
+            )
+        error = min(max(kl / self.target - 1, -ERROR_LIMIT), ERROR_LIMIT)
+        self.coefficient *= 1 + error * samples / self.horizon
+        return self.coefficient

@@ -1,0 +1,233 @@
+"""The records that flow through accord: prompts, responses, comparisons. No torch here.
+
+A prompt is a tuple of messages. Plain text is read as one user turn. Identity of a prompt (for splits
+and for caching) is a hash of its normalised messages, so that white space and case do not make two of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["a", "b", "tie", "both_bad", "skip"]
+Side = Literal["a", "b"]
+VERDICTS: tuple[Verdict, ...] = ("a", "b", "tie", "both_bad", "skip")
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used: one sentence with the value, the limit and the way out.
+
+    The command line prints it and exits with code 2.
+    """
+
+
+class WaitingForLabels(Exception):
+    """The run needs people's labels before it can go on. The command line exits with code 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+def normalised(text: str) -> str:
+    """White space collapsed, case folded: what "the same prompt" means in splits."""
+    return re.sub(r"\s+", " ", text).strip().casefold()
+
+
+def content_hash(*parts: str) -> str:
+    """16 hexadecimal digits of SHA-256 over the parts, each length-prefixed so that parts cannot run together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation up to and including the turn that is to be answered."""
+
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def from_text(cls, text: str) -> Prompt:
+        return cls((Message("user", text),))
+
+    @property
+    def key(self) -> str:
+        """Identity after normalising white space and case; splits and clusters go by this key."""
+        return content_hash(*(part for m in self.messages for part in (m.role, normalised(m.content))))
+
+    @property
+    def text(self) -> str:
+        """The last turn's content, for display."""
+        return self.messages[-1].content if self.messages else ""
+
+    def to_json(self) -> list[dict[str, str]]:
+        return [{"role": m.role, "content": m.content} for m in self.messages]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Mapping[str, str]] | str) -> Prompt:
+        if isinstance(value, str):
+            return cls.from_text(value)
+        return cls(tuple(Message(m["role"], m["content"]) for m in value))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer. ``tokens`` are the very ids that were sampled (end token included), never a re-encoding."""
+
+    text: str
+    tokens: tuple[int, ...] | None = None
+    finished: bool = True
+    policy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"text": self.text, "policy": self.policy, "finished": self.finished}
+        if self.tokens is not None:
+            out["tokens"] = list(self.tokens)
+        return out
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | str) -> Response:
+        if isinstance(value, str):
+            return cls(value)
+        tokens = value.get("tokens")
+        return cls(
+            value["text"],
+            tuple(tokens) if tokens is not None else None,
+            bool(value.get("finished", True)),
+            value.get("policy", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt and the answer to imitate (SFT)."""
+
+    prompt: Prompt
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers that wait for a comparison. ``shown_left`` is drawn at random and recorded."""
+
+    prompt: Prompt
+    a: Response
+    b: Response
+    shown_left: Side = "a"
+    round: int = 0
+
+    @property
+    def id(self) -> str:
+        return content_hash(self.prompt.key, self.a.text, self.b.text, str(self.round))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "prompt": self.prompt.to_json(),
+            "a": self.a.to_json(),
+            "b": self.b.to_json(),
+            "shown_left": self.shown_left,
+            "round": self.round,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Pair:
+        return cls(
+            Prompt.from_json(value["prompt"]),
+            Response.from_json(value["a"]),
+            Response.from_json(value["b"]),
+            value.get("shown_left", "a"),
+            int(value.get("round", 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One judgement of one pair by one annotator.
+
+    Attributes:
+        verdict: which side is better, ``tie``, ``both_bad`` or ``skip``.
+        strength: how clear the preference is, in the annotator's own units (None: not asked).
+        annotator: who judged; simulated annotators are named ``simulated:…``.
+        source: where the label comes from (file or judge), for reports.
+    """
+
+    pair: Pair
+    verdict: Verdict
+    annotator: str = ""
+    strength: float | None = None
+    source: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.pair.prompt
+
+    @property
+    def chosen(self) -> Response | None:
+        """The preferred answer, or None where the verdict names no winner."""
+        return {"a": self.pair.a, "b": self.pair.b}.get(self.verdict)
+
+    @property
+    def rejected(self) -> Response | None:
+        return {"a": self.pair.b, "b": self.pair.a}.get(self.verdict)
+
+    def to_json(self) -> dict[str, Any]:
+        out = self.pair.to_json()
+        out |= {"verdict": self.verdict, "annotator": self.annotator, "strength": self.strength}
+        out |= {"source": self.source, "meta": dict(self.meta)}
+        return out
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Comparison:
+        return cls(
+            Pair.from_json(value),
+            value["verdict"],
+            value.get("annotator", ""),
+            value.get("strength"),
+            value.get("source", ""),
+            value.get("meta") or {},
+        )
+
+
+def write_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as JSON Lines text, keys in the given order, UTF-8 kept."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One question about a run, answered with a figure, its interval and the evidence behind it.
+
+    Attributes:
+        name: short identifier, for example ``win_rate``.
+        question: what a reader wants to know, in plain words.
+        figure: the number, or None where it cannot be measured (the verdict then says why).
+        interval: 95% interval of ``figure``, or None.
+        unit: unit of the figure and what it averages over.
+        verdict: ``good``, ``warn``, ``bad`` or ``unknown``.
+        sentence: one plain sentence that states the result.
+        evidence: numbers and series behind it, plain JSON values.
+    """
+
+    name: str
+    question: str
+    figure: float | None
+    interval: tuple[float, float] | None
+    unit: str
+    verdict: Literal["good", "warn", "bad", "unknown"]
+    sentence: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -1,0 +1,116 @@
+"""Training health: metrics.jsonl as small multiples, one chart a figure, each with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from accord.report.artefacts import clean, number
+from accord.report.charts import SMALL, Chart, Series, line_chart
+
+POINTS = 160  # a small chart cannot show more; longer series are averaged in buckets
+
+# figure -> (name, unit and what it averages over). Order is the order on the page.
+FIGURES = {
+    "loss": ("Loss", "nats, batch mean"),
+    "score_mean": ("Proxy reward", "normalised score, batch mean"),
+    "accuracy": ("Training accuracy", "share of pairs"),
+    "kl": ("KL to SFT", "nats per response (k1)"),
+    "kl_k3": ("KL to SFT, k3", "nats per token"),
+    "entropy": ("Entropy", "nats per token"),
+    "length_mean": ("Response length", "tokens, mean"),
+    "unfinished_share": ("Unfinished", "share of responses"),
+    "explained_variance": ("Explained variance", "share, of the critic"),
+    "value_loss": ("Value loss", "squared score, token mean"),
+    "policy_loss": ("Policy loss", "per token"),
+    "clip_fraction": ("Clipped", "share of tokens"),
+    "ratio_max_error": ("Ratio error at start", "max |ln ratio|, no unit"),
+    "no_spread_share": ("Groups without spread", "share of prompts"),
+    "kl_coefficient": ("KL coefficient", "score per nat"),
+    "grad_norm": ("Gradient norm", "before clipping"),
+    "tokens_per_second": ("Speed", "tokens/s"),
+    "pairs_per_second": ("Speed", "pairs/s"),
+    "seconds_sample": ("Sampling", "s per step"),
+    "seconds_score": ("Scoring", "s per step"),
+    "seconds_train": ("Training", "s per step"),
+}
+STAGES = {
+    "sft": (
+        "Supervised fine-tuning",
+        "Imitating demonstrations: loss in nats per token should fall and settle.",
+    ),
+    "reward": ("Reward model", "Fitting the labels: loss starts near ln 2 = 0.693 nats per pair (chance)."),
+    "online": (
+        "Policy optimisation",
+        "Reward should rise while KL stays in its budget; entropy near 0 means that the policy collapsed.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Health:
+    """The charts of one stage of one round."""
+
+    stage: str
+    round: int
+    title: str
+    sentence: str
+    charts: list[Chart]
+    broken: list[str]
+
+
+def thinned(
+    x_N: Sequence[float], y_N: Sequence[float | None], points: int = POINTS
+) -> tuple[list[float], list[float | None], list[float | None], list[float | None]]:
+    """Mean, least and greatest value in each of ``points`` equal buckets (the series itself when short)."""
+    if len(x_N) <= points:
+        return list(x_N), list(y_N), [], []
+    x, mean, least, greatest = [], list[float | None](), list[float | None](), list[float | None]()
+    for bucket in range(points):
+        start, end = bucket * len(x_N) // points, (bucket + 1) * len(x_N) // points
+        values = [v for v in y_N[start:end] if v is not None]
+        x.append(sum(x_N[start:end]) / (end - start))
+        mean.append(sum(values) / len(values) if values else None)
+        least.append(min(values, default=None))
+        greatest.append(max(values, default=None))
+    return x, mean, least, greatest
+
+
+def _by_stage(metrics: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], dict[float, Mapping[str, Any]]]:
+    """Rows by (stage, round) and step. A resumed run writes a step twice: the later row counts."""
+    out: dict[tuple[str, int], dict[float, Mapping[str, Any]]] = {}
+    for row in metrics:
+        step = number(row.get("step"))
+        if step is not None:
+            index = number(row.get("round")) or 0
+            out.setdefault((clean(row.get("stage")), int(index)), {})[step] = row
+    return out
+
+
+def health(metrics: Sequence[Mapping[str, Any]]) -> list[Health]:
+    """One entry a stage and round, in the order of training; figures never logged have no chart."""
+    order = {name: place for place, name in enumerate(STAGES)}
+    groups = sorted(_by_stage(metrics).items(), key=lambda g: (g[0][1], order.get(g[0][0], 9), g[0][0]))
+    out = []
+    for (stage, index), rows_by_step in groups:
+        steps = sorted(rows_by_step)
+        charts, broken = [], []
+        for key, (name, unit) in FIGURES.items():
+            rows = [rows_by_step[s] for s in steps]
+            values = [number(row.get(key)) for row in rows]
+            lost = sum(1 for row in rows if key in row and number(row[key]) is None)
+            if lost:
+                times = "once" if lost == 1 else f"{lost} times"
+                broken.append(f"{name} was NaN or infinite {times}.")
+            if not any(v is not None for v in values):
+                continue
+            x, y, low, high = thinned(steps, values)
+            style = {"score_mean": "proxy"}.get(key, "policy")
+            series = Series(name, x, y, low, high, style=style, marker="none", band=True)
+            chart = line_chart(f"{name} ({unit})", "step", unit, [series], size=SMALL)
+            charts.append(replace(chart, title=name))  # the unit stands on the axis, right below
+        title, sentence = STAGES.get(stage, (stage or "unnamed stage", ""))
+        if charts or broken:
+            out.append(Health(stage, index, title, sentence, charts, broken))
+    return out

@@ -1,0 +1,64 @@
+"""Scores of a trained reward model, normalised with the mean and deviation kept in its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord import batches, models
+from accord.batches import Group, Packed
+from accord.models import Tower
+from accord.records import BadInput, Prompt
+
+TOKENS_PER_BATCH = 8192
+
+
+class RewardModelScorer:
+    """Reads the score at the last token of the response, (raw − mean) / std over reference samples.
+
+    Args:
+        model: from ``models.load_reward``.
+        tokenizer: the reward model's own.
+        start: where its layers above a shared trunk begin; 0 without a trunk.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, start: int = 0) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.tower = Tower(models.base_of(model), start)
+        kept = getattr(model.config, "accord", None) or {}
+        self.mean, self.std = float(kept.get("score_mean", 0.0)), float(kept.get("score_std", 1.0))
+        if not self.std > 0:
+            raise BadInput(f"the reward model's score deviation is {self.std}: it gives every response one score")
+
+    def raw(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
+        """(B,) scores as transformers would give them, float32; carries a gradient where the model does."""
+        hidden_TH = self.tower.hidden(packed, trunk_TH)
+        score_B: Tensor = self.model.score(hidden_TH[packed.last_B])[:, 0].float()
+        return score_B
+
+    @torch.no_grad()
+    def score_packed(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
+        """(B,) normalised scores of a packed batch."""
+        return (self.raw(packed, trunk_TH) - self.mean) / self.std
+
+    def score_groups(self, groups: Sequence[Group]) -> Tensor:
+        """(B,) normalised scores in the order of the groups' responses."""
+        lengths = [len(g.prompt) + sum(map(len, g.responses)) for g in groups]
+        runs = batches.by_budget(lengths, TOKENS_PER_BATCH)
+        parts = [self.score_packed(batches.pack([groups[i] for i in run], models.device())) for run in runs]
+        return torch.cat(parts).cpu()
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Sequence[float]:
+        """Normalised scores of written answers, the end token added."""
+        groups = [
+            Group(
+                models.encode_prompt(self.tokenizer, prompt),
+                (models.encode_response(self.tokenizer, text),),
+            )
+            for prompt, text in zip(prompts, responses, strict=True)
+        ]
+        scores: list[float] = self.score_groups(groups).tolist()
+        return scores

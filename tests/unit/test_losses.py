@@ -1,0 +1,386 @@
+"""Losses against numbers derived by hand, numerical gradients, and the properties that training relies on."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, ones, tensor, zeros
+from torch.testing import assert_close
+
+from accord.losses import (
+    aggregation_count,
+    aggregation_weight,
+    bradley_terry,
+    centering_penalty,
+    clipped_policy_loss,
+    davidson,
+    davidson_log_probabilities,
+    explained_variance,
+    negative_log_likelihood,
+    policy_statistics,
+    rao_kupper,
+    rao_kupper_log_probabilities,
+    truncated_importance_weight,
+    value_loss,
+)
+
+NAN, INF = math.nan, math.inf
+
+
+def f64(values, grad: bool = False) -> Tensor:
+    return tensor(values, dtype=torch.float64, requires_grad=grad)
+
+
+# Bradley–Terry
+
+
+def test_bradley_terry_matches_hand_computation():
+    # margins 1 and −2: (log(1+e⁻¹) + log(1+e²)) / 2 = (0.3132617 + 2.1269280) / 2
+    assert_close(bradley_terry(tensor([1.0, 2.0]), tensor([0.0, 4.0])), tensor(1.2200948))
+
+
+def test_bradley_terry_options_by_hand():
+    one, nought = f64([1.0]), f64([0.0])
+    # a margin of 1 leaves logit 0: ln 2
+    assert_close(bradley_terry(one, nought, margin_N=one), f64(0.69314718))
+    # a tie, label 1/2: (log(1+e⁻¹) + log(1+e)) / 2 = (0.31326169 + 1.31326169) / 2
+    assert_close(bradley_terry(one, nought, soft_label_N=f64([0.5])), f64(0.81326169))
+    # smoothing .1: .9 · 0.31326169 + .1 · 1.31326169
+    assert_close(bradley_terry(one, nought, label_smoothing=0.1), f64(0.41326169))
+    # label 3/4 with smoothing .1 is .75 · .9 + .25 · .1 = .7: .7 · 0.31326169 + .3 · 1.31326169
+    both = bradley_terry(one, nought, soft_label_N=f64([0.75]), label_smoothing=0.1)
+    assert_close(both, f64(0.61326169))
+    # weights 1 and 3 of the first test's terms: (0.31326169 + 3 · 2.12692801) / 4
+    weighted = partial(bradley_terry, f64([1.0, 2.0]), f64([0.0, 4.0]), weight_N=f64([1.0, 3.0]))
+    assert_close(weighted(), f64(1.67351143))
+    # the same sum over a global count of 8
+    assert_close(weighted(count=8), f64(0.83675572))
+
+
+def test_bradley_terry_does_not_overflow():
+    # −log σ(−1000) = 1000
+    assert_close(bradley_terry(tensor([0.0]), tensor([1000.0])), tensor(1000.0))
+
+
+def test_bradley_terry_gradient():
+    # by hand at equal scores: d/dchosen −log σ(0) = −1/2
+    chosen = f64([0.0], grad=True)
+    bradley_terry(chosen, f64([0.0])).backward()
+    assert_close(chosen.grad, f64([-0.5]))
+    loss = partial(
+        bradley_terry,
+        margin_N=f64([0.3, 0.0, 1.0]),
+        weight_N=f64([1.0, 2.0, 0.5]),
+        soft_label_N=f64([1.0, 0.5, 0.8]),
+        label_smoothing=0.1,
+    )
+    assert torch.autograd.gradcheck(loss, (f64([0.4, -1.0, 2.0], True), f64([0.1, 0.6, -0.7], True)))
+
+
+def test_bradley_terry_refuses_nonsense():
+    with pytest.raises(ValueError, match="rejected_N needs 1 axes"):
+        bradley_terry(zeros(3), zeros(3, 1))
+    with pytest.raises(ValueError, match=r"label_smoothing is 0\.5"):
+        bradley_terry(zeros(1), zeros(1), label_smoothing=0.5)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bradley_terry(zeros(1), zeros(1), soft_label_N=tensor([1.5]))
+    with pytest.raises(ValueError, match=r"count of 0\.0"):
+        bradley_terry(zeros(0), zeros(0))
+    # a process whose share of the batch is empty still takes part in a global count
+    assert bradley_terry(zeros(0), zeros(0), count=4) == 0
+
+
+# Ties
+
+
+def test_rao_kupper_by_hand():
+    # θ = 2, strengths 2 and 1: P(a) = 2/(2+2·1) = 1/2; P(b) = 1/(1+2·2) = 1/5;
+    # P(tie) = (θ²−1)·2·1 / ((2+2)(1+4)) = 6/20 = 3/10
+    log2 = f64(math.log(2))
+    probability = rao_kupper_log_probabilities(log2[None], log2).exp()
+    assert_close(probability, f64([[0.5, 0.2, 0.3]]))
+    # one of each outcome: (ln 2 + ln 5 + ln 10/3) / 3 = ln(100/3) / 3
+    loss = rao_kupper(log2.expand(3), tensor([0, 1, 2]), log2)
+    assert_close(loss, f64(math.log(100 / 3) / 3))
+    # weights 0, 1, 1 and a global count of 4: (ln 5 + ln 10/3) / 4
+    loss = rao_kupper(log2.expand(3), tensor([0, 1, 2]), log2, weight_N=f64([0, 1, 1]), count=4)
+    assert_close(loss, f64(math.log(50 / 3) / 4))
+
+
+def test_davidson_by_hand():
+    # ν = 1, strengths 4 and 1, √(4·1) = 2: probabilities 4/7, 1/7, 2/7
+    log4, log_tie = f64(math.log(4)), f64(0.0)
+    probability = davidson_log_probabilities(log4[None], log_tie).exp()
+    assert_close(probability, f64([[4 / 7, 1 / 7, 2 / 7]]))
+    # one of each: −(ln 4/7 + ln 1/7 + ln 2/7) / 3 = ln(343/8) / 3
+    assert_close(davidson(log4.expand(3), tensor([0, 1, 2]), log_tie), f64(math.log(343 / 8) / 3))
+
+
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(1e-3, 10))
+@settings(max_examples=50, deadline=None)
+def test_three_outcomes_sum_to_one_and_swap_with_the_sides(differences, tie):
+    d = f64(differences)
+    for log_probabilities in (rao_kupper_log_probabilities, davidson_log_probabilities):
+        probability = log_probabilities(d, f64(tie)).exp()
+        assert_close(probability.sum(1), torch.ones_like(d))
+        assert_close(log_probabilities(-d, f64(tie)).exp()[:, [1, 0, 2]], probability)
+
+
+def test_without_ties_both_are_bradley_terry():
+    d, wins = f64([1.0, -2.0]), tensor([0, 0])
+    expected = bradley_terry(d, zeros(2).double())
+    assert_close(rao_kupper(d, wins, f64(1e-9)), expected, atol=1e-8, rtol=0)
+    assert_close(davidson(d, wins, f64(-40.0)), expected, atol=1e-8, rtol=0)
+
+
+def test_gradients_reach_scores_and_the_tie_parameter():
+    outcome = tensor([0, 1, 2, 2])
+    d = f64([0.3, -0.4, 1.5, -0.2], True)
+    assert torch.autograd.gradcheck(lambda x, t: rao_kupper(x, outcome, t), (d, f64(0.4, True)))
+    assert torch.autograd.gradcheck(lambda x, t: davidson(x, outcome, t), (d, f64(-0.3, True)))
+
+
+def test_ties_refuse_nonsense():
+    with pytest.raises(ValueError, match="above 0"):
+        rao_kupper(zeros(1), tensor([2]), tensor(0.0))
+    with pytest.raises(ValueError, match="0 where a wins"):
+        davidson(zeros(1), tensor([3]), tensor(0.0))
+    with pytest.raises(ValueError, match="outcome_N has N = 2"):
+        davidson(zeros(1), tensor([0, 1]), tensor(0.0))
+    with pytest.raises(ValueError, match="one number"):
+        davidson(zeros(2), tensor([0, 1]), zeros(2))
+
+
+def test_centering_penalty_by_hand():
+    # means 2 and 0: .01 · (4 + 0) / 2
+    chosen, rejected = f64([3.0, 1.0], True), f64([1.0, -1.0], True)
+    assert_close(centering_penalty(chosen, rejected, 0.01), f64(0.02))
+    assert torch.autograd.gradcheck(lambda c, r: centering_penalty(c, r, 0.01), (chosen, rejected))
+
+
+# Likelihood and aggregation
+
+
+def test_negative_log_likelihood_by_hand():
+    # −(−1 · 1 − 3 · .5) / 5 = .5; the middle token is padding and may hold anything
+    logp = f64([-1.0, -INF, -3.0], True)
+    loss = negative_log_likelihood(logp, f64([1.0, 0.0, 0.5]), 5)
+    assert_close(loss, f64(0.5))
+    loss.backward()
+    assert_close(logp.grad, f64([-0.2, 0.0, -0.1]))
+    with pytest.raises(ValueError, match=r"weight has \(1, 3\)"):
+        negative_log_likelihood(logp, ones(1, 3), 5)
+    with pytest.raises(ValueError, match="count of 0"):
+        negative_log_likelihood(logp, zeros(3), 0)
+
+
+def test_aggregations_by_hand():
+    # responses of 1 and 3 tokens, terms 8 | 2 2 2, and a dummy row with none
+    mask = tensor([[1, 0, 0], [1, 1, 1], [0, 0, 0]]).bool()
+    term = tensor([[8.0, NAN, NAN], [2.0, 2.0, 2.0], [NAN, NAN, NAN]])
+
+    def loss(kind, length=None):
+        weight = aggregation_weight(mask, kind, length)
+        return negative_log_likelihood(-term, weight, aggregation_count(mask, kind)).item()
+
+    assert loss("token") == pytest.approx(14 / 4)  # (8 + 6) over 4 tokens
+    assert loss("sequence") == pytest.approx(5.0)  # (8 + 2) over 2 responses
+    assert loss("constant", 4) == pytest.approx(14 / 4 / 2)  # each sum over 4, then over 2 responses
+    with pytest.raises(ValueError, match="constant_length is None"):
+        aggregation_weight(mask, "constant")
+    with pytest.raises(ValueError, match="'mean' is unknown"):
+        aggregation_weight(mask, "mean")  # type: ignore[arg-type]
+
+
+# Policy
+
+
+def ratio_loss(ratio: float, advantage: float) -> tuple[float, float]:
+    """Loss at clip .2, and its gradient with respect to logp."""
+    logp = f64([[math.log(ratio)]], True)
+    loss = clipped_policy_loss(
+        logp, zeros(1, 1).double(), f64([[advantage]]), ones(1, 1), clip=0.2, token_count=1
+    )
+    loss.backward()
+    assert logp.grad is not None
+    return loss.item(), logp.grad.item()
+
+
+def test_clip_binds_only_where_it_limits_the_gain():
+    # likelier and should be: cut at 1.2, no further pull
+    assert ratio_loss(1.5, 1.0) == pytest.approx((-1.2, 0.0))
+    # likelier and should not be: the whole ratio pulls back; d(1.5 · 1)/dlogp = 1.5
+    assert ratio_loss(1.5, -1.0) == pytest.approx((1.5, 1.5))
+    # less likely and should be likelier: the whole ratio
+    assert ratio_loss(0.5, 1.0) == pytest.approx((-0.5, -0.5))
+    # less likely and should be: cut at .8
+    assert ratio_loss(0.5, -1.0) == pytest.approx((0.8, 0.0))
+    # inside the interval nothing is cut
+    assert ratio_loss(1.1, 2.0) == pytest.approx((-2.2, -2.2))
+
+
+def test_at_ratio_one_the_gradient_is_the_policy_gradient():
+    # −A / count per token, REINFORCE's
+    logp = f64([[-1.0, -2.0]], True)
+    loss = clipped_policy_loss(logp, logp.detach(), f64([[3.0, -1.0]]), ones(1, 2), clip=0.2, token_count=2)
+    loss.backward()
+    assert_close(loss, f64(-1.0))
+    assert_close(logp.grad, f64([[-1.5, 0.5]]))
+
+
+def test_value_clip_by_hand():
+    def loss(value, old, target):
+        return value_loss(*(f64([[x]]) for x in (value, old, target)), ones(1, 1), clip=0.2, token_count=1)
+
+    # 0 → 1 with return 1: clipped to .2, error .8² = .64 beats 0² ; half: .32
+    assert_close(loss(1.0, 0.0, 1.0), f64(0.32))
+    # 0 → .1 is inside: .9²/2
+    assert_close(loss(0.1, 0.0, 1.0), f64(0.405))
+    # 0 → −1, away from the return 1: (−1−1)² = 4 beats (−.2−1)² = 1.44; half: 2
+    assert_close(loss(-1.0, 0.0, 1.0), f64(2.0))
+
+
+def test_value_clip_stops_the_pull_only_where_it_has_moved_towards_the_return():
+    # token 1 has moved past the clip towards its return: no gradient
+    # token 2 away from it: (v − R)/count = −2/2
+    value = f64([[0.5, -1.0]], True)
+    value_loss(value, f64([[0.0, 0.0]]), f64([[1.0, 1.0]]), ones(1, 2), clip=0.2, token_count=2).backward()
+    assert_close(value.grad, f64([[0.0, -1.0]]))
+
+
+def test_policy_and_value_gradients():
+    old, advantage, mask = f64([[-1.0, -2.0, -0.5]]), f64([[1.0, -2.0, 0.7]]), f64([[1.0, 1.0, 0.0]])
+    moved = f64([[-0.9, -1.6, -0.1]], True)
+    policy = partial(clipped_policy_loss, clip=0.2, token_count=2)
+    assert torch.autograd.gradcheck(lambda x: policy(x, old, advantage, mask), (moved,))
+    value = partial(value_loss, clip=0.2, token_count=2)
+    assert torch.autograd.gradcheck(lambda x: value(x, old, advantage, mask), (moved,))
+
+
+small = st.floats(-3, 3, width=32)
+cell = st.tuples(small, small, small)
+batches = st.lists(st.lists(cell, min_size=1, max_size=5), min_size=1, max_size=5)
+
+
+def padded(rows, extra: int, junk: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Three (B, T) tensors and a mask from ragged rows; ``junk`` fills the padding."""
+    width = max(map(len, rows)) + extra
+    out = torch.full((3, len(rows), width), junk, dtype=torch.float64)
+    mask = zeros(len(rows), width, dtype=torch.float64)
+    for i, cells in enumerate(rows):
+        out[:, i, : len(cells)] = f64(cells).T
+        mask[i, : len(cells)] = 1
+    return out[0].clone().requires_grad_(), out[1], out[2], mask
+
+
+@pytest.mark.parametrize("loss", [clipped_policy_loss, value_loss])
+@given(rows=batches, extra=st.integers(0, 3), junk=st.sampled_from([NAN, INF, -INF, 1e30]))
+@settings(max_examples=40, deadline=None)
+def test_right_padding_changes_neither_loss_nor_gradient(loss, rows, extra, junk):
+    count = sum(map(len, rows))
+    x, old, target, mask = padded(rows, extra, junk)
+    got = loss(x, old, target, mask, clip=0.2, token_count=count)
+    got.backward()
+    expected, gradients = f64(0.0), []
+    for cells in rows:  # one row at a time, no padding at all
+        one, one_old, one_target, one_mask = padded([cells], 0, 0.0)
+        term = loss(one, one_old, one_target, one_mask, clip=0.2, token_count=count)
+        term.backward()
+        expected = expected + term.detach()
+        gradients.append(one.grad)
+    assert_close(got.detach(), expected)
+    for i, gradient in enumerate(gradients):
+        n = gradient.shape[1]
+        assert_close(x.grad[i, :n], gradient[0])
+        assert (x.grad[i, n:] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["token", "sequence", "constant"])
+@given(rows=batches, cut=st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_microbatches_over_a_global_count_give_the_full_batch(kind, rows, cut):
+    def step(parts):
+        count = sum(aggregation_count(padded(part, 0, 0.0)[3], kind) for part in parts)
+        total, gradients = f64(0.0), []
+        for part in parts:
+            x, old, advantage, mask = padded(part, 0, 0.0)
+            weight = aggregation_weight(mask, kind, 7)
+            loss = clipped_policy_loss(x, old, advantage, weight, clip=0.2, token_count=count)
+            loss.backward()
+            total = total + loss.detach()
+            gradients += [x.grad[i, : len(cells)] for i, cells in enumerate(part)]
+        return total, torch.cat(gradients)
+
+    whole, whole_gradient = step([rows])
+    parts, parts_gradient = step([rows[i : i + cut] for i in range(0, len(rows), cut)])
+    # the weights of 1/3 are float32
+    assert_close(parts, whole, atol=1e-6, rtol=1e-6)
+    assert_close(parts_gradient, whole_gradient, atol=1e-6, rtol=1e-6)
+
+
+@given(st.lists(st.tuples(small, small), min_size=2, max_size=8), st.integers(1, 7))
+@settings(max_examples=40, deadline=None)
+def test_bradley_terry_microbatches_add_up(pairs, cut):
+    chosen, rejected = f64(pairs).T
+    parts = [
+        bradley_terry(chosen[i : i + cut], rejected[i : i + cut], count=len(pairs))
+        for i in range(0, len(pairs), cut)
+    ]
+    assert_close(sum(parts), bradley_terry(chosen, rejected))
+
+
+def test_truncated_importance_weight_by_hand():
+    # ratios 2, 1/2 and 8 (cut at 4); padding is 0 whatever it holds
+    logp, sampled = f64([[2.0, 0.5, 8.0, 1.0]]).log(), f64([[0.0, 0.0, 0.0, NAN]])
+    weight = truncated_importance_weight(logp, sampled, tensor([[1, 1, 1, 0]]), cap=4.0)
+    assert_close(weight, f64([[2.0, 0.5, 4.0, 0.0]]))
+
+
+# Statistics
+
+
+def test_policy_statistics_by_hand():
+    # ratios 1, 2, 1/2, 1; the fifth token is padding
+    # outside [.8, 1.2]: 2 of 4
+    # k3 = mean(r − 1 − ln r) = (0 + (1 − ln 2) + (−1/2 + ln 2) + 0) / 4 = .125
+    # effective: (4.5)² / (4 · (1 + 4 + .25 + 1)) = 20.25 / 25 = .81
+    logp = f64([[1.0, 2.0, 0.5], [1.0, 9.0, 9.0]]).log()
+    mask = tensor([[1, 1, 1], [1, 0, 0]])
+    got = policy_statistics(logp, torch.zeros_like(logp), mask, clip=0.2)
+    assert got.clip_fraction == 0.5
+    assert got.kl_k3 == pytest.approx(0.125)
+    assert got.log_ratio_max == pytest.approx(math.log(2))
+    assert got.ratio_p99 == pytest.approx(2.0)
+    assert got.effective_share == pytest.approx(0.81)
+    assert got.tokens == 4
+
+
+def test_ratio_p99_is_the_nearest_rank():
+    # of the ratios 1 … 200, 198 do not exceed 198: 99%
+    logp = torch.arange(1, 201).double().log()[None]
+    assert policy_statistics(logp, zeros(1, 200), ones(1, 200), 0.2).ratio_p99 == pytest.approx(198.0)
+
+
+def test_policy_statistics_before_the_first_update():
+    logp = tensor([[-1.5, -0.2, NAN]])
+    got = policy_statistics(logp, logp, tensor([[1, 1, 0]]), 0.2)
+    assert (got.clip_fraction, got.kl_k3, got.log_ratio_max) == (0, 0, 0)
+    assert (got.ratio_p99, got.effective_share) == (1, 1)
+    with pytest.raises(ValueError, match="mask is empty"):
+        policy_statistics(logp, logp, zeros(1, 3), 0.2)
+
+
+def test_explained_variance_by_hand():
+    # returns 0, 2, 4: variance 8/3. errors 0, 1, −1: variance 2/3. 1 − 1/4
+    mask = tensor([[1, 1, 1, 0]])
+    returns, value = tensor([[0.0, 2.0, 4.0, NAN]]), tensor([[0.0, 1.0, 5.0, NAN]])
+    assert explained_variance(value, returns, mask) == pytest.approx(0.75)
+    # a constant offset is not held against the critic by this measure; a constant critic explains nothing
+    assert explained_variance(returns + 7, returns, mask) == pytest.approx(1.0)
+    assert explained_variance(ones(1, 4), returns, mask) == pytest.approx(0.0)
+    assert math.isnan(explained_variance(value, ones(1, 4), mask))
