@@ -20,13 +20,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import summary
 from workers import HERE, Worker, step
 from workloads import WORKLOADS, plan, units_per_step
 
 TRL_PYTHON = HERE / ".venv-trl" / "bin" / "python"
+BUSY = 0.1  # processors that other programs may take during a step before the reader is told
 
 
 def arguments() -> argparse.Namespace:
@@ -97,15 +98,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def model_folder(given: Path | None) -> Path:
+def model_folder(given: Path | None, dtype: Literal["bfloat16", "float32"]) -> Path:
     """The model as a folder that both sides load: the one given, or the packaged one as accord caches it."""
     if given is not None:
         if not (given / "config.json").is_file():
             raise SystemExit(f"{given} holds no config.json: give a Hugging Face model folder with --model")
         return given.resolve()
-    from accord.models import packaged_model_folder
+    from accord import models
+    from accord.config import Model
 
-    return Path(packaged_model_folder())
+    return Path(models.locate(Model(dtype=dtype)))
 
 
 def token_counter(model: Path) -> Any:
@@ -143,7 +145,15 @@ def measure(
             for side, worker in workers.items():
                 resting = next((other for key, other in workers.items() if key != side), None)
                 steps[side].append(step(worker, resting))
-            shown = " · ".join(f"{side} {done[-1]['seconds']:.2f} s" for side, done in steps.items())
+            shown = " · ".join(
+                f"{side} {done[-1]['seconds']:.2f} s"
+                + (
+                    f" (others: {done[-1]['cpu_others']:.1f} processors)"
+                    if done[-1]["cpu_others"] > BUSY
+                    else ""
+                )
+                for side, done in steps.items()
+            )
             kind = "warm-up" if index < args.warmup else f"step {index - args.warmup + 1} of {args.steps}"
             print(f"{name}: {kind}: {shown}", file=sys.stderr, flush=True)
     finally:
@@ -174,7 +184,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.append and args.out.is_file():
         results["workloads"] = json.loads(args.out.read_text(encoding="utf-8"))["workloads"]
-    model = model_folder(args.model)
+    model = model_folder(args.model, args.dtype)
     count = token_counter(model)
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
@@ -185,6 +195,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "trl_autocast": args.trl_autocast,
                 "kl_coefficient": args.kl_coefficient,
                 "centering": 0.01,
+                "limits": "limits" not in results,
             }
             results["workloads"][name], facts = measure(name, plan_, args, Path(scratch))
             for side, fact in facts.items():
@@ -206,6 +217,15 @@ def main() -> None:
         print(f"\nwrote {os.path.relpath(args.out)}\n", file=sys.stderr)
     text = summary.table(results)
     print(text)
+    busy = max(
+        side["cpu_others"] for entry in results["workloads"].values() for side in entry["sides"].values()
+    )
+    if busy > BUSY:
+        print(
+            f"other programs kept {busy:.1f} processors busy: threads that share one wait for each other,"
+            " and such numbers are worthless; measure again on a quiet machine",
+            file=sys.stderr,
+        )
     if args.readme or args.render:
         summary.into_readme(HERE / "README.md", text)
 

@@ -29,7 +29,12 @@ def ratio_of_medians(
 
 
 def side(steps: Steps, units: list[float]) -> dict[str, Any]:
-    """One side's measured steps (warm-up already taken off) with their medians; rates are units a second."""
+    """One side's measured steps (warm-up already taken off) with their medians; rates are units a second.
+
+    A side that counts its own tokens is believed: accord's answers end with the end token, TRL's also hold
+    the line break that the chat template puts after it.
+    """
+    units = [step.get("tokens") or unit for unit, step in zip(units, steps, strict=True)]
     rates = [unit / step["seconds"] for unit, step in zip(units, steps, strict=True)]
     names = sorted({name for step in steps for name in step["phases"]})
     phases = {name: statistics.median(step["phases"].get(name, 0.0) for step in steps) for name in names}
@@ -133,8 +138,9 @@ def table(results: dict[str, Any]) -> str:
     limits = results.get("limits")
     if limits:
         lines.append(
-            f"The machine's own limits in this run: bf16 matrix product {limits['matmul_tflops']:.2f} TF/s,"
-            f" memory {limits['memory_gb_per_second']:.1f} GB/s read."
+            "The machine's own limits in this run, on a layer's shapes: matrix product"
+            f" {limits['bfloat16_tflops']:.2f} TF/s in bfloat16, {limits['float32_tflops']:.2f} in float32;"
+            f" memory {limits['memory_gb_per_second']:.0f} GB/s read."
         )
     return "\n".join(lines) + "\n"
 

@@ -31,7 +31,8 @@ class OneStepAtATime:
         from transformers import TrainerCallback
 
         self.channel, self.timer = channel, timer
-        self.start = self.optimiser_start = self.clip_start = 0.0
+        self.start = self.optimiser_start = self.total = 0.0
+        self.counted = 0
         outer = self
 
         class Callback(TrainerCallback):
@@ -48,19 +49,26 @@ class OneStepAtATime:
 
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 elapsed = time.perf_counter() - outer.start
-                outer.channel.send(step_message(elapsed, outer.timer, loss=outer.loss()))
+                outer.channel.send(
+                    step_message(elapsed, outer.timer, loss=outer.loss(), tokens=outer.tokens())
+                )
                 outer.wait()
 
         self.callback = Callback()
         self.trainer: Any = None
 
-    def loss(self) -> float | None:
+    def loss(self) -> float:
         """The loss of the last step: the trainer accumulates it between logs, and nothing is logged here."""
-        total = float(self.trainer._tr_loss) if hasattr(self.trainer, "_tr_loss") else float("nan")
-        if total != total:
-            return None
-        last, self.total = total - getattr(self, "total", 0.0), total
+        total = float(self.trainer._tr_loss)
+        last, self.total = total - self.total, total
         return last
+
+    def tokens(self) -> float | None:
+        """Tokens of the last step that are not padding, by TRL's own count (SFT only)."""
+        if type(self.trainer).__name__ != "SFTTrainer":
+            return None
+        last, self.counted = self.trainer._total_train_tokens - self.counted, self.trainer._total_train_tokens
+        return float(last)
 
     def wait(self) -> None:
         self.channel.receive()

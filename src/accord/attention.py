@@ -1,8 +1,8 @@
 """Attention over packed streams and over a static cache, for any transformers model class.
 
-transformers lets an attention function be registered under a name. Ours does nothing but hand queries, keys and
-values to a *plan* that travels with the call as the keyword ``attention_plan``; so packing and decoding need no
-copy of any model's code. A plan is made once per batch and used by every layer.
+transformers lets an attention function be registered under a name. Ours does nothing but hand queries, keys
+and values to a *plan* that travels with the call as the keyword ``attention_plan``; so packing and decoding
+need no copy of any model's code. A plan is made once per batch and used by every layer.
 
 Short sequences are gathered into padded buckets for the attention alone (everything else stays packed):
 two batched matrix products and a softmax beat scaled_dot_product_attention on CPU at these lengths, see
@@ -32,7 +32,9 @@ def _attention(
 ) -> tuple[Tensor, None]:
     plan: AttentionPlan | None = kwargs.get("attention_plan")
     if plan is None:
-        raise RuntimeError("a model prepared by accord was called without an attention plan: use accord.models.hidden")
+        raise RuntimeError(
+            "a model prepared by accord was called without an attention plan: use accord.models.hidden"
+        )
     return plan.attend(module.layer_idx, query, key, value, kwargs["scaling"]), None
 
 
@@ -41,7 +43,8 @@ AttentionInterface.register(NAME, _attention)
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens [start, stop) of the stream, which also see the tokens [prefix_start, prefix_stop) before them."""
+    """Tokens [start, stop) of the stream, which also see the tokens [prefix_start, prefix_stop) before them.
+    """
 
     start: int
     stop: int
@@ -113,7 +116,8 @@ class PackedPlan:
 
 
 def _take(rows_TX: Tensor, index: Tensor) -> Tensor:
-    """Rows by index. ``embedding`` has a faster backward on CPU than ``index_select`` (no per-row dispatch)."""
+    """Rows by index. ``embedding`` has a faster backward on CPU than ``index_select`` (no per-row dispatch).
+    """
     return torch.nn.functional.embedding(index, rows_TX)
 
 

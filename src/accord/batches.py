@@ -1,8 +1,8 @@
 """Ragged token sequences, packed into one stream without padding.
 
-A group is a prompt with one or more responses. The prompt's tokens lie in the stream once; each response follows
-with the positions it would have had alone. ``Packed`` knows where every response token's predictor lies, so that
-log-probabilities, values and scores are gathered where they are needed and nowhere else.
+A group is a prompt with one or more responses. The prompt's tokens lie in the stream once; each response
+follows with the positions it would have had alone. ``Packed`` knows where every response token's predictor
+lies, so that log-probabilities, values and scores are gathered where they are needed and nowhere else.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ def fitting_prompts(tokenizer: Any, prompts: Sequence[Prompt], limit: int) -> li
 def collect(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: Collect, work: Workspace, policy: str
 ) -> list[Pair]:
-    """Pairs of different answers to the same prompt, at most ``config.pairs``, spread evenly over the prompts.
+    """Pairs of different answers to the same prompt, at most ``config.pairs``, spread evenly over the
+    prompts.
 
     Raises:
         BadInput: the samples of every prompt are all the same.

@@ -30,9 +30,7 @@ class Config(BaseModel):
 class Model(Config):
     """Which pretrained model everything starts from."""
 
-    path: str = Field(
-        PACKAGED_MODEL, description="hub id, local folder, .gguf file, or the packaged default"
-    )
+    path: str = Field(PACKAGED_MODEL, description="hub id, local folder, .gguf file, or the packaged default")
     chat_template: str | None = Field(
         None, description="chatml, plain, or a Jinja file; None keeps the tokenizer's own"
     )
@@ -47,9 +45,7 @@ class Data(Config):
     test_prompts: str | None = Field(None, description="held-out prompts; None: split off `prompts`")
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     comparisons: str | None = Field(None, description="existing labels: they replace round 0's collection")
-    test_comparisons: str | None = Field(
-        None, description="held-out labels; None: split off by prompt"
-    )
+    test_comparisons: str | None = Field(None, description="held-out labels; None: split off by prompt")
     max_prompt_tokens: Count = 512
     max_response_tokens: Count = 512
 
@@ -119,6 +115,14 @@ class Simulated(Config):
     length_bias: float = Field(0.0, description="units of gold that annotators give per extra 10 words")
     side_bias: float = Field(0.0, description="units of gold that annotators give to the left answer")
 
+    @model_validator(mode="after")
+    def _enough(self) -> Simulated:
+        if self.labels_per_pair > self.annotators:
+            raise ValueError(
+                f"labels_per_pair is {self.labels_per_pair}, but there are {self.annotators} annotators"
+            )
+        return self
+
 
 class FileJudge(Config):
     """Labels that people (or another program) write into a file; the run pauses until it is there."""
@@ -159,7 +163,7 @@ class MissingEnd(Config):
     """What a response that never ends is paid."""
 
     mode: Literal["none", "subtract", "replace"] = "subtract"
-    value: float = Field(1.0, description="units of the normalised score")
+    value: Annotated[float, Field(ge=0)] = Field(1.0, description="size of the penalty, normalised score")
 
 
 class Online(Config):
@@ -196,6 +200,11 @@ class Online(Config):
             raise ValueError(
                 f"samples_per_prompt is {self.samples_per_prompt}, but {self.algorithm} compares the samples"
                 " of one prompt: set it to 2 or more, or use algorithm: ppo"
+            )
+        samples = self.prompts_per_step * self.samples_per_prompt
+        if self.kl.controller == "adaptive" and self.kl.horizon <= 0.2 * samples:
+            raise ValueError(
+                f"kl.horizon is {self.kl.horizon}, but a step has {samples} samples: set it above {0.2 * samples:g}"
             )
         if self.minibatches > self.prompts_per_step:
             raise ValueError(
@@ -276,7 +285,7 @@ def _sentence(error: Any, model: type[BaseModel]) -> str:
         close = nearest(str(location[-1]), known)
         hint = f"did you mean {close!r}?" if close else f"known keys: {', '.join(known)}"
         return f"unknown key {where!r}: {hint}"
-    message = error["msg"].removeprefix("Value error, ")
+    message: str = error["msg"].removeprefix("Value error, ")
     if not where:
         return message
     value = error.get("input")
@@ -335,7 +344,11 @@ def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         path = model.get(key)
         if isinstance(path, str) and (path.startswith(".") or (folder / path).is_file()):
             model[key] = str((folder / path).resolve())
-    return values | ({"data": data} if data else {}) | ({"model": model} if model else {})
+    judge = dict(values.get("judge") or {}) if isinstance(values.get("judge"), dict) else {}
+    if isinstance(judge.get("path"), str) and judge["path"].startswith("."):
+        judge["path"] = str((folder / judge["path"]).resolve())
+    found = {"data": data, "model": model, "judge": judge}
+    return values | {name: section for name, section in found.items() if section}
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), **fixed: Any) -> Run:

@@ -93,7 +93,7 @@ def read_llama(path: Path, dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTra
             name = f"{_TOP[stem]}.{kind}"
         else:  # rope_freqs and the like are recomputed by the model class
             continue
-        state[name] = torch.from_numpy(np.ascontiguousarray(weight)).to(dtype)
+        state[name] = torch.from_numpy(np.array(weight, order="C")).to(dtype)
     tied = "lm_head.weight" not in state
     config = LlamaConfig(
         vocab_size=state["model.embed_tokens.weight"].shape[0],
@@ -104,7 +104,10 @@ def read_llama(path: Path, dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTra
         num_key_value_heads=key_heads,
         max_position_embeddings=int(fields["llama.context_length"]),
         rms_norm_eps=float(np.float32(fields["llama.attention.layer_norm_rms_epsilon"])),
-        rope_parameters={"rope_type": "default", "rope_theta": float(fields.get("llama.rope.freq_base", 10_000.0))},
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": float(fields.get("llama.rope.freq_base", 10_000.0)),
+        },
         tie_word_embeddings=tied,
         bos_token_id=fields.get("tokenizer.ggml.bos_token_id"),
         eos_token_id=fields.get("tokenizer.ggml.eos_token_id"),
@@ -115,7 +118,9 @@ def read_llama(path: Path, dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTra
     missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     missing = [name for name in missing if not (tied and name == "lm_head.weight")]
     if missing or unexpected:
-        raise BadInput(f"{path} lacks weights {missing[:3]} or has unknown ones {unexpected[:3]}: not a Llama model")
+        raise BadInput(
+            f"{path} lacks weights {missing[:3]} or has unknown ones {unexpected[:3]}: not a Llama model"
+        )
     model.tie_weights()
     model.model.rotary_emb = type(model.model.rotary_emb)(config=config)  # buffers were on the meta device
     return model.eval(), _tokenizer(fields)
@@ -136,7 +141,11 @@ def _tokenizer(fields: dict[str, Any]) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
     backend.decoder = decoders.ByteLevel()
     kinds = fields["tokenizer.ggml.token_type"]
-    special = [AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL_TOKEN]
+    special = [
+        AddedToken(t, special=True, normalized=False)
+        for t, k in zip(tokens, kinds, strict=True)
+        if k == _CONTROL_TOKEN
+    ]
     backend.add_special_tokens(special)
 
     def named(role: str) -> str | None:

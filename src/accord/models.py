@@ -1,8 +1,8 @@
 """Language models and scalar heads: loading, chat templates, towers over a shared trunk, saving.
 
-Every model runs in eval mode, so dropout is off everywhere. A *tower* is the part of a model above a frozen trunk:
-policy, reference, reward model and critic that were trained from the same checkpoint share the trunk's one forward
-pass and differ in their top layers only.
+Every model runs in eval mode, so dropout is off everywhere. A *tower* is the part of a model above a frozen
+trunk: policy, reference, reward model and critic that were trained from the same checkpoint share the trunk's
+one forward pass and differ in their top layers only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import copy
 import logging
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from accord.config import PACKAGED_MODEL, Model, Weights
 from accord.records import BadInput, Prompt
 
 logger = logging.getLogger("accord")
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
+_logging: Any = transformers.logging  # untyped functions
+_logging.set_verbosity_error()
+_logging.disable_progress_bar()
 
 TEMPLATES = {
     "chatml": (
@@ -41,11 +41,15 @@ TEMPLATES = {
 
 
 def resolve_dtype(name: str = "auto") -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware (CUDA, AMX, AVX512-bf16), else float32."""
+    """bfloat16 where matrix products are faster in it (CUDA, AMX), else float32.
+
+    AVX512-bf16 alone does not count: without AMX, oneDNN's bfloat16 products ran at half the speed of float32
+    ones (docs/decisions/008-float32-without-amx.md).
+    """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    fast = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    fast = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 
@@ -63,6 +67,8 @@ def _from_gguf(path: Path, dtype: torch.dtype) -> Path:
     key = checkpoints.key("gguf-2", str(path.resolve()), stat.st_size, stat.st_mtime_ns, str(dtype))
     folder = cache_folder() / f"{path.stem}-{key[:12]}"
     if checkpoints.cached(folder, key) is None:
+        model: Any
+        tokenizer: Any
         if gguf_reader.architecture(path) == "llama":
             model, tokenizer = gguf_reader.read_llama(path, dtype)
         else:
@@ -96,7 +102,9 @@ def locate(model: Model) -> str:
         if not any(path.glob(pattern) for pattern in ("*.safetensors", "*.bin")) or not list(
             [*path.glob("*.safetensors"), *path.glob("*.bin")]
         ):
-            raise BadInput(f"{path} has a configuration but no weights (*.safetensors): copy the whole folder")
+            raise BadInput(
+                f"{path} has a configuration but no weights (*.safetensors): copy the whole folder"
+            )
         return str(path)
     if model.path.startswith((".", "/", "~")) or model.path.count("/") != 1:
         raise BadInput(
@@ -117,7 +125,9 @@ def load_tokenizer(model: Model, location: str | None = None) -> Any:
     elif model.chat_template:
         path = Path(model.chat_template)
         if not path.is_file():
-            raise BadInput(f"chat_template {model.chat_template!r} is neither a file nor one of {sorted(TEMPLATES)}")
+            raise BadInput(
+                f"chat_template {model.chat_template!r} is neither a file nor one of {sorted(TEMPLATES)}"
+            )
         tokenizer.chat_template = path.read_text(encoding="utf-8")
     return tokenizer
 
@@ -158,8 +168,8 @@ def load_reward(location: str | Path, dtype: torch.dtype) -> Any:
 def new_reward(location: str | Path, dtype: torch.dtype, tokenizer: Any, generator: torch.Generator) -> Any:
     """A scalar head N(0, 1/√(d+1)) without bias (Stiennon et al. 2020) on a language model's trunk.
 
-    transformers reads the score at the last token that is not ``pad_token_id``. Where PAD equals an end token that
-    would be the token *before* the end, so the checkpoint names another pad token.
+    transformers reads the score at the last token that is not ``pad_token_id``. Where PAD equals an end token
+    that would be the token *before* the end, so the checkpoint names another pad token.
     """
     model = AutoModelForSequenceClassification.from_pretrained(str(location), num_labels=1, dtype=dtype)
     width = model.score.weight.shape[1]
@@ -202,7 +212,11 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """All ids that end a response: the tokenizer's, the configuration's and the generation settings'."""
     found: set[int] = set()
     generation = getattr(model, "generation_config", None)
-    for value in (tokenizer.eos_token_id, model.config.eos_token_id, getattr(generation, "eos_token_id", None)):
+    for value in (
+        tokenizer.eos_token_id,
+        model.config.eos_token_id,
+        getattr(generation, "eos_token_id", None),
+    ):
         if isinstance(value, int):
             found.add(value)
         elif value is not None:
@@ -301,7 +315,9 @@ def trunk_layers(model: Any, weights: Weights) -> int:
 
 
 def select_weights(model: Any, weights: Weights, seed: int = 0) -> dict[str, nn.Parameter]:
-    """Mark what is trained and return it by name: everything, the top layers, or LoRA matrices (+ scalar head)."""
+    """Mark what is trained and return it by name: everything, the top layers, or LoRA matrices (+ scalar
+    head).
+    """
     model.requires_grad_(False)
     if weights.train == "lora":
         targets = [n for n, m in base_of(model).named_modules() if isinstance(m, nn.Linear)]
@@ -316,7 +332,9 @@ def select_weights(model: Any, weights: Weights, seed: int = 0) -> dict[str, nn.
         prefix = model.base_model_prefix
         tops = tuple(f"{prefix}.layers.{i}." for i in range(start, len(base_of(model).layers)))
         chosen = [
-            n for n, _ in model.named_parameters() if n.startswith((*tops, f"{prefix}.norm.")) or n.startswith("score.")
+            n
+            for n, _ in model.named_parameters()
+            if n.startswith((*tops, f"{prefix}.norm.")) or n.startswith("score.")
         ]
     else:
         chosen = [n for n, _ in model.named_parameters()]
@@ -342,10 +360,11 @@ def plain_state(model: Any) -> dict[str, Tensor]:
     state = dict(model.state_dict())
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
-            delta = module.get_delta_weight("default")
-            state[f"{name}.base_layer.weight"] = (state[f"{name}.base_layer.weight"].float() + delta.float()).to(
-                delta.dtype
-            )
+            layer: Any = module
+            delta = layer.get_delta_weight("default")
+            state[f"{name}.base_layer.weight"] = (
+                state[f"{name}.base_layer.weight"].float() + delta.float()
+            ).to(delta.dtype)
     return {n.replace(".base_layer", ""): t for n, t in state.items() if "lora_" not in n}
 
 
@@ -356,7 +375,9 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     kept, model.config = model.config, config
     try:
         tied = getattr(config, "tie_word_embeddings", False)
-        state = {n: t.contiguous() for n, t in plain_state(model).items() if not (tied and n == "lm_head.weight")}
+        state = {
+            n: t.contiguous() for n, t in plain_state(model).items() if not (tied and n == "lm_head.weight")
+        }
         if has_lora(model):
             config.save_pretrained(folder)
             from safetensors.torch import save_file
@@ -370,13 +391,19 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
 
 
-def same_trunk(bases: Iterable[Any], layers: int) -> bool:
-    """Whether all decoders have bit-identical embeddings and first ``layers`` layers."""
-    first, *others = list(bases)
-    for other in others:
-        pairs = [(first.embed_tokens, other.embed_tokens), *zip(first.layers[:layers], other.layers[:layers], strict=True)]
-        for mine, theirs in pairs:
-            for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
-                if a.data_ptr() != b.data_ptr() and not torch.equal(a, b):
-                    return False
-    return True
+def common_layers(one: Any, other: Any) -> int:
+    """How many of the first layers two decoders have bit-identically in common (0 where embeddings differ).
+    """
+
+    def same(a: Any, b: Any) -> bool:
+        pairs = list(zip(a.parameters(), b.parameters(), strict=True))
+        return all(x.shape == y.shape and x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+
+    if type(one) is not type(other) or not same(one.embed_tokens, other.embed_tokens):
+        return 0
+    count = 0
+    for mine, theirs in zip(one.layers, other.layers, strict=False):
+        if not same(mine, theirs):
+            break
+        count += 1
+    return count

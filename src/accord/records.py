@@ -42,7 +42,9 @@ def normalised(text: str) -> str:
 
 
 def content_hash(*parts: str) -> str:
-    """16 hexadecimal digits of SHA-256 over the parts, each length-prefixed so that parts cannot run together."""
+    """16 hexadecimal digits of SHA-256 over the parts, each length-prefixed so that parts cannot run
+    together.
+    """
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")

@@ -1,4 +1,5 @@
-"""Bradley–Terry reward model on comparisons: both sides share their prompt's tokens, one scalar at the last token.
+"""Bradley–Terry reward model on comparisons: both sides share their prompt's tokens, one scalar at the last
+token.
 
 Left out here on purpose: several heads, ensembles and length correction (they are stages of their own).
 """
@@ -47,8 +48,8 @@ def encode(
 ) -> tuple[list[Example], list[Comparison]]:
     """Comparisons that can be learned from, as token ids, and the records they came from (same order).
 
-    Skips and "both bad" carry no preference and are left out; ties by the configured choice. A pair with a side
-    beyond the limits is left out and counted by the caller (the lengths of the two lists tell).
+    Skips and "both bad" carry no preference and are left out; ties by the configured choice. A pair with a
+    side beyond the limits is left out and counted by the caller (the lengths of the two lists tell).
     """
     examples, kept = [], []
     for row in comparisons:
@@ -65,7 +66,9 @@ def encode(
 
 def _tokens(tokenizer: Any, response: Response) -> Tokens:
     """The sampled ids where there are any; written text is encoded once, with the end token."""
-    return response.tokens if response.tokens is not None else models.encode_response(tokenizer, response.text)
+    return (
+        response.tokens if response.tokens is not None else models.encode_response(tokenizer, response.text)
+    )
 
 
 class RewardTrainer:
@@ -78,7 +81,10 @@ class RewardTrainer:
         head = {n: p for n, p in parameters.items() if n.startswith("score.")}
         rest = {n: p for n, p in parameters.items() if n not in head}
         rate = config.optimizer.learning_rate
-        groups: list[tuple[dict[str, nn.Parameter], float]] = [(rest, rate), (head, config.head_learning_rate or rate)]
+        groups: list[tuple[dict[str, nn.Parameter], float]] = [
+            (rest, rate),
+            (head, config.head_learning_rate or rate),
+        ]
         self.tie = nn.Parameter(torch.zeros(()))  # η = softplus for Rao–Kupper, log ν for Davidson
         if config.ties in ("rao_kupper", "davidson"):
             groups.append(({"tie": self.tie}, 1e-2))
@@ -165,7 +171,9 @@ def train(
     reference = trainer.scorer.score_groups([e.group for e in examples])
     mean, std = float(reference.mean()), float(reference.std())
     if not (math.isfinite(std) and std > 1e-6):
-        raise BadInput(f"the reward model gives every response the same score ({mean:.3g}): raise its learning rate")
+        raise BadInput(
+            f"the reward model gives every response the same score ({mean:.3g}): raise its learning rate"
+        )
     model.config.accord = {
         "score_mean": mean,
         "score_std": std,
@@ -197,7 +205,8 @@ def measure(
 ) -> dict[str, Any]:
     """Accuracy with its interval, calibration, score distribution, and the floors, on held-out comparisons.
 
-    Margins are in raw score units (nats of Bradley–Terry log odds), so that calibration is of the model itself.
+    Margins are in raw score units (nats of Bradley–Terry log odds), so that calibration is of the model
+    itself.
     """
     score_N2 = scorer.score_groups([e.group for e in examples]).view(-1, 2).double().numpy()
     sign_N = np.array([1.0 if e.outcome == 0 else -1.0 for e in examples])

@@ -70,14 +70,21 @@ class SftTrainer:
         count = sum(len(group.responses[0]) for group in groups)
         packed = batches.pack(groups, models.device())
         hidden_TH = self.tower.hidden(packed)
-        logp_R, _ = tensors.head_logps(hidden_TH[packed.predictor_R], models.head_of(self.model), packed.target_R)
+        logp_R, _ = tensors.head_logps(
+            hidden_TH[packed.predictor_R], models.head_of(self.model), packed.target_R
+        )
         loss = negative_log_likelihood(logp_R, logp_R.new_ones(len(logp_R)), count)
         self.execution.backward(loss)
         return {"loss": float(loss.detach()), "grad_norm": self.execution.step()}
 
 
 def train(
-    model: Any, tokenizer: Any, demonstrations: Sequence[Demonstration], config: Sft, work: Workspace, **limits: int
+    model: Any,
+    tokenizer: Any,
+    demonstrations: Sequence[Demonstration],
+    config: Sft,
+    work: Workspace,
+    **limits: int,
 ) -> dict[str, float]:
     """Fine-tune ``model`` in place. Returns the loss of the first and the last epoch, nats per reply token.
 
@@ -104,4 +111,8 @@ def train(
         work.keep(step + 1, lambda: ({"execution": trainer.execution.state()}, {"losses": losses}))
         progress.advance(f"loss {figures['loss']:.3f}")
     epoch = max(1, len(steps) // config.epochs)
-    return {"first_loss": sum(losses[:epoch]) / epoch, "last_loss": sum(losses[-epoch:]) / epoch, "steps": len(steps)}
+    return {
+        "first_loss": sum(losses[:epoch]) / epoch,
+        "last_loss": sum(losses[-epoch:]) / epoch,
+        "steps": len(steps),
+    }

@@ -1,7 +1,7 @@
 """Masked arithmetic and token log-probabilities: the only place where the shift by one happens.
 
-Column t of any ``*_BT`` tensor describes token t. Its log-probability is read from the hidden state of the token
-before it, so callers never shift anything themselves.
+Column t of any ``*_BT`` tensor describes token t. Its log-probability is read from the hidden state of the
+token before it, so callers never shift anything themselves.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _HeadLogps(torch.autograd.Function):
         ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor]:
         logps, normalisers, entropies = [], [], []
-        for hidden, target in zip(hidden_RH.split(HEAD_CHUNK), target_R.split(HEAD_CHUNK), strict=True):
+        for hidden, target in zip(torch.split(hidden_RH, HEAD_CHUNK), torch.split(target_R, HEAD_CHUNK), strict=True):
             logits = (hidden @ weight_VH.t()).float()
             if temperature != 1.0:
                 logits /= temperature
@@ -64,7 +64,7 @@ class _HeadLogps(torch.autograd.Function):
         return logp_R, entropy_R
 
     @staticmethod
-    def backward(ctx: Any, grad_R: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_R: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         hidden_RH, weight_VH, target_R, normaliser_R = ctx.saved_tensors
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden_RH) if need_hidden else None
@@ -99,5 +99,6 @@ def head_logps(
         target_R: token ids.
         temperature: logits are divided by it, for policy, reference and update alike.
     """
-    logp_R, entropy_R = _HeadLogps.apply(hidden_RH, weight_VH, target_R, temperature, entropy)
+    apply: Any = _HeadLogps.apply
+    logp_R, entropy_R = apply(hidden_RH, weight_VH, target_R, temperature, entropy)
     return logp_R, entropy_R

@@ -204,12 +204,12 @@ def test_grpo_groups_with_no_spread_carry_no_gradient_and_are_counted():
 
 
 def test_grpo_leaves_unscorable_siblings_out():
-    # left 1, 3: mean 2, deviation √2; one left or none: no spread
-    score = f64([[1, NAN, 3], [1, NAN, NAN], [NAN, NAN, NAN]])
+    # left 1, 3: mean 2, deviation √2; two alike, one or none left: no spread
+    score = f64([[1, NAN, 3], [1, NAN, 1], [1, NAN, NAN], [NAN, NAN, NAN]])
     advantage, no_spread = grpo(score, ~score.isnan(), divide_by_std=True, epsilon=0.0)
     half = 1 / math.sqrt(2)
-    assert_close(advantage, f64([[-half, 0, half], [0, 0, 0], [0, 0, 0]]))
-    assert no_spread.tolist() == [False, True, True]
+    assert_close(advantage, f64([[-half, 0, half], [0, 0, 0], [0, 0, 0], [0, 0, 0]]))
+    assert no_spread.tolist() == [False, True, True, True]
 
 
 @given(groups)

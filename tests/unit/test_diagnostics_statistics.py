@@ -92,6 +92,7 @@ def test_one_prompt_gives_no_interval_instead_of_a_narrow_one() -> None:
     assert interval.bounds is None
     assert not interval.low > 0
     assert interval.show() == "1.50 (no interval)"
+    assert clustered_share([1.0, 1.0], ["p", "p"]).bounds is None
 
 
 def test_all_wins_are_not_certainty() -> None:

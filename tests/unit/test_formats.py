@@ -388,9 +388,9 @@ def test_the_same_rows_from_every_kind_of_file(tmp_path: Path, name: str) -> Non
             for row in ROWS:
                 text += comma.join('"' + cell.replace('"', '""') + '"' for cell in row.values()) + "\r\n"
         elif name == "f.json":
-            text = json.dumps(ROWS, indent=1)
+            text += json.dumps(ROWS, indent=1)
         else:
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\r\n\n" for row in ROWS)
+            text += "".join(json.dumps(row, ensure_ascii=False) + "\r\n\n" for row in ROWS)
         data = text.encode("utf-8")
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     read = read_comparisons(path)

@@ -173,7 +173,7 @@ def test_reliability_differs_between_annotators() -> None:
 
 
 def test_each_annotators_own_frequency() -> None:
-    config = Simulated(annotators=2, labels_per_pair=2, reliability_spread=1.0, tie_margin=0.1)
+    config = Simulated(annotators=2, labels_per_pair=2, reliability_spread=1.0, tie_margin=0.1, noise=4)
     annotators = SimulatedAnnotators(config, seed=8)
     pairs = pairs_of("great", "the table", 2500)
     said = annotators.judgements(pairs)

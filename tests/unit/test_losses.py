@@ -345,18 +345,18 @@ def test_truncated_importance_weight_by_hand():
 
 
 def test_policy_statistics_by_hand():
-    # ratios 1, 2, 1/2, 1; the fifth token is padding
+    # ratios 1, 2, 1/4, 1; the other two tokens are padding
     # outside [.8, 1.2]: 2 of 4
-    # k3 = mean(r − 1 − ln r) = (0 + (1 − ln 2) + (−1/2 + ln 2) + 0) / 4 = .125
-    # effective: (4.5)² / (4 · (1 + 4 + .25 + 1)) = 20.25 / 25 = .81
-    logp = f64([[1.0, 2.0, 0.5], [1.0, 9.0, 9.0]]).log()
+    # k3 = mean(r − 1 − ln r) = (0 + (1 − ln 2) + (−3/4 + 2 ln 2) + 0) / 4 = (1/4 + ln 2) / 4
+    # effective: 4.25² / (4 · (1 + 4 + 1/16 + 1)) = 18.0625 / 24.25
+    logp = f64([[1.0, 2.0, 0.25], [1.0, 9.0, 9.0]]).log()
     mask = tensor([[1, 1, 1], [1, 0, 0]])
     got = policy_statistics(logp, torch.zeros_like(logp), mask, clip=0.2)
     assert got.clip_fraction == 0.5
-    assert got.kl_k3 == pytest.approx(0.125)
-    assert got.log_ratio_max == pytest.approx(math.log(2))
+    assert got.kl_k3 == pytest.approx(0.23578680)
+    assert got.log_ratio_max == pytest.approx(math.log(4))
     assert got.ratio_p99 == pytest.approx(2.0)
-    assert got.effective_share == pytest.approx(0.81)
+    assert got.effective_share == pytest.approx(0.74484536)
     assert got.tokens == 4
 
 

@@ -504,13 +504,35 @@ def test_nan_in_training_is_shouted_and_leaves_a_gap(run: Path) -> None:
 
 
 def test_a_huge_run_stays_below_five_megabytes(tmp_path: Path) -> None:
-    run = fake_run(tmp_path / "huge", count=400)
-    rows = [json.loads(line) for line in (run / "round-0/samples.jsonl").read_text().splitlines()]
-    for row in rows:
-        row["policy"]["text"] = "<" * 9000  # each becomes &lt;
-    jsonl(run / "round-0/samples.jsonl", rows)
+    run = fake_run(tmp_path / "huge", rounds=2, count=300)
+    for index in (0, 1):
+        path = run / f"round-{index}" / "samples.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["policy"]["text"] = "<" * 9000  # each becomes &lt;
+        jsonl(path, rows)
     assert build(run).stat().st_size < 5_000_000
     assert "the whole is in samples.jsonl" in (run / "report.html").read_text()
+
+
+def test_a_reward_model_at_its_floor_is_said_and_comes_before_more_optimisation(run: Path) -> None:
+    edit(run / "round-0/reward/accord_reward.json", accuracy_interval=[0.64, 0.81])  # bag of words: 0.644
+    text = page_of(run).text
+    assert "its interval does not clear the best floor, bag of words (64.4%)" in text
+    assert "interval does not clear the bag-of-words floor" in text
+    assert "Repeat with another" not in text
+
+
+def test_labels_of_people_then_simulated_annotators_are_both_named(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "mixed", rounds=2)
+    edit(run / "round-0/reward/accord_reward.json", label_source="people (file hh.jsonl)")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["comparisons"] = "hh.jsonl"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    words = (
+        "Labels come from people (hh.jsonl) and, in later rounds, from simulated annotators (a stand-in for"
+    )
+    assert words in page_of(run).text
 
 
 # Hostile text

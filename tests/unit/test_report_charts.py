@@ -103,11 +103,11 @@ def test_reading_values() -> None:
 
 
 def test_times() -> None:
-    assert [duration(s) for s in (0.42, 59.0, 61.0, 7620.0, None)] == [
+    assert [duration(s) for s in (0.42, 59.0, 61.0, 9000.0, None)] == [
         "0.42 s",
         "59 s",
         "1 min 1 s",
-        "2 h 7 min",
+        "2 h 30 min",
         "–",
     ]
     assert date(0) == "1970-01-01 00:00 UTC"

@@ -13,7 +13,8 @@ from accord.config import Optimizer
 
 
 def schedule_factor(optimizer: Optimizer, step: int, total: int) -> float:
-    """Multiplier on the learning rate at 0-based ``step``: linear warm-up, then constant, linear or cosine."""
+    """Multiplier on the learning rate at 0-based ``step``: linear warm-up, then constant, linear or cosine.
+    """
     if step < optimizer.warmup_steps:
         return (step + 1) / optimizer.warmup_steps
     done = (step - optimizer.warmup_steps) / max(1, total - optimizer.warmup_steps)
@@ -27,7 +28,8 @@ def schedule_factor(optimizer: Optimizer, step: int, total: int) -> float:
 class Local:
     """Owns the optimiser of a set of parameters.
 
-    Gradients are accumulated in float32 as they appear, so that microbatches add up exactly as one batch would.
+    Gradients are accumulated in float32 as they appear, so that microbatches add up exactly as one batch
+    would.
     """
 
     def __init__(
@@ -46,7 +48,8 @@ class Local:
                 same = parameter.dtype == torch.float32
                 master = parameter if same else nn.Parameter(parameter.detach().float())
                 if not same:
-                    parameter.register_post_accumulate_grad_hook(self._collector(master))
+                    hook: Any = parameter.register_post_accumulate_grad_hook
+                    hook(self._collector(master))
                 self._pairs.append((parameter, master))
                 masters.append(master)
             adam_groups.append({"params": masters, "lr": rate, "base": rate})
@@ -80,7 +83,9 @@ class Local:
         A norm that is not finite skips the update and is counted in ``bad_steps`` (reset by a good step).
         """
         masters = [master for _, master in self._pairs if master.grad is not None]
-        norm = float(torch.nn.utils.clip_grad_norm_(masters, self.optimizer.max_grad_norm, error_if_nonfinite=False))
+        norm = float(
+            torch.nn.utils.clip_grad_norm_(masters, self.optimizer.max_grad_norm, error_if_nonfinite=False)
+        )
         factor = schedule_factor(self.optimizer, self.steps, self.total_steps)
         self.steps += 1
         if math.isfinite(norm):

@@ -1,7 +1,7 @@
 """A decode loop over the transformers model classes, with a static key-value cache.
 
-Prompts are prefilled packed and once each, however many samples they get. Finished sequences leave the batch. The
-log-probability of each token comes with it. Sampling is plain unless top-p or top-k are configured.
+Prompts are prefilled packed and once each, however many samples they get. Finished sequences leave the batch.
+The log-probability of each token comes with it. Sampling is plain unless top-p or top-k are configured.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class _Prefill:
 
 
 class _Cache:
-    """Keys and values (B, key heads, slots, D) of each layer; row i's tokens lie in slots 0 … length_i − 1."""
+    """Keys and values (B, key heads, slots, D) of each layer; row i's tokens lie in slots 0 … length_i − 1.
+    """
 
     def __init__(self, layers: int, rows: int, heads: int, slots: int, width: int, like: Tensor) -> None:
         shape = (layers, rows, heads, slots, width)
@@ -155,7 +156,9 @@ class LocalSampler:
                 f" {context}: lower data.max_prompt_tokens or max_new_tokens"
             )
         if sampling.top_p < 1 or sampling.top_k:
-            logger.warning("top-p or top-k is set: log-probabilities are of the truncated distribution, ratios biased")
+            logger.warning(
+                "top-p or top-k is set: log-probabilities are of the truncated distribution, ratios biased"
+            )
         total = len(prompts) * k
         uniform = torch.rand(total, sampling.max_new_tokens, generator=generator(seed), dtype=torch.float64)
         tokens: list[list[int]] = [[] for _ in range(total)]
@@ -171,7 +174,8 @@ class LocalSampler:
         for row, values in enumerate(logps):
             logp_BT[row, : len(values)] = torch.tensor(values)
         groups = tuple(
-            Group(tuple(prompt), tuple(tuple(r) for r in tokens[i * k : (i + 1) * k])) for i, prompt in enumerate(prompts)
+            Group(tuple(prompt), tuple(tuple(r) for r in tokens[i * k : (i + 1) * k]))
+            for i, prompt in enumerate(prompts)
         )
         finished_B = torch.tensor([row[-1] in self.ends for row in tokens])
         return Rollouts(groups, logp_BT, finished_B, self.version)
@@ -190,7 +194,9 @@ class LocalSampler:
         heads = config.num_key_value_heads or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         longest = max(map(len, prompts))
-        cache = _Cache(len(base.layers), len(prompts) * k, heads, longest + sampling.max_new_tokens, width, head)
+        cache = _Cache(
+            len(base.layers), len(prompts) * k, heads, longest + sampling.max_new_tokens, width, head
+        )
         hidden_BH = self._prefill(base, prompts, k, cache)
         rows = list(range(len(prompts) * k))  # row of the cache → sequence
         uniform_TB = uniform_BT.to(head.device).t()
@@ -218,16 +224,25 @@ class LocalSampler:
             n = cache.active
             cache.advance(longest + step + 1)
             out = base(
-                input_ids=token_B[None], position_ids=cache.length_B[None, :n], attention_plan=cache, use_cache=False
+                input_ids=token_B[None],
+                position_ids=cache.length_B[None, :n],
+                attention_plan=cache,
+                use_cache=False,
             )
             hidden_BH = out.last_hidden_state[0]
             cache.length_B[:n] += 1
 
     @staticmethod
     def _prefill(base: Any, prompts: Sequence[Tokens], k: int, cache: _Cache) -> Tensor:
-        """Run the prompts packed, fill the cache for each of their k rows, return the last hidden states (B, H)."""
+        """Run the prompts packed, fill the cache for each of their k rows, return the last hidden states (B,
+        H).
+        """
         device = cache.key.device
-        segments, index, rows, columns, position = [], [], [], [], []
+        segments: list[Segment] = []
+        index: list[int] = []
+        rows: list[int] = []
+        columns: list[int] = []
+        position: list[int] = []
         start = 0
         for p, prompt in enumerate(prompts):
             segments.append(Segment(start, start + len(prompt)))

@@ -25,5 +25,7 @@ class FunctionScorer:
             raise BadInput(f"the reward function gave {len(scores)} scores for {len(responses)} responses")
         bad = [i for i, value in enumerate(scores) if not math.isfinite(value)]
         if bad:
-            raise BadInput(f"the reward function gave {scores[bad[0]]} for response {bad[0]}: scores must be finite")
+            raise BadInput(
+                f"the reward function gave {scores[bad[0]]} for response {bad[0]}: scores must be finite"
+            )
         return scores

@@ -31,7 +31,9 @@ class RewardModelScorer:
         kept = getattr(model.config, "accord", None) or {}
         self.mean, self.std = float(kept.get("score_mean", 0.0)), float(kept.get("score_std", 1.0))
         if not self.std > 0:
-            raise BadInput(f"the reward model's score deviation is {self.std}: it gives every response one score")
+            raise BadInput(
+                f"the reward model's score deviation is {self.std}: it gives every response one score"
+            )
 
     def raw(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
         """(B,) scores as transformers would give them, float32; carries a gradient where the model does."""

@@ -1,0 +1,353 @@
+"""Commands: parse, call, print; nothing else. Exit codes: 0 done, 1 failed, 2 bad input, 3 waiting for
+labels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from accord.records import BadInput, WaitingForLabels
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Learn what people prefer, optimise for it, and know whether it worked.\n\nExample: accord run recipes/demo.yaml",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
+app.add_typer(data_app, name="data")
+out_console = Console(soft_wrap=True)
+
+Recipe = Annotated[Path, typer.Argument(help="a YAML recipe, for example recipes/demo.yaml")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="override one value: a.b=c (repeatable)")]
+Seed = Annotated[int | None, typer.Option(help="random seed; the same seed gives the same bytes")]
+Out = Annotated[Path | None, typer.Option(help="run directory (default: runs/NAME)")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="validate and estimate time and memory; touch nothing")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="start over: remove what an earlier run left in the run directory")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress bars")]
+
+
+def _pipeline(
+    recipe: Path,
+    overrides: list[str] | None,
+    seed: int | None,
+    out: Path | None,
+    dry: bool,
+    fresh: bool,
+    quiet: bool,
+    until: Any,
+) -> None:
+    from accord import config
+
+    settings = config.load(recipe, overrides or [], seed=seed)
+    from accord import pipeline
+
+    inputs = pipeline.read_inputs(settings)
+    target = out or Path("runs") / settings.name
+    out_console.print(f"[bold]{settings.name}[/]  " + "; ".join(inputs.notes))
+    if dry:
+        from accord.estimate import estimate
+
+        cost = estimate(
+            settings, len(inputs.demonstrations), len(inputs.train_prompts), len(inputs.comparisons)
+        )
+        for line in cost.lines():
+            out_console.print(line)
+        out_console.print(f"dry run: the recipe is valid, nothing was written to {target}")
+        return
+    result = pipeline.run(settings, target, until=until, fresh=fresh, quiet=quiet)
+    _show(result)
+
+
+def _show(result: Any) -> None:
+    if result.reward:
+        _show_card(result.reward)
+    if result.findings:
+        table = Table(title="What the run shows", show_lines=False, expand=False)
+        table.add_column("question")
+        table.add_column("answer")
+        table.add_column("")
+        marks = {
+            "good": "[green]good[/]",
+            "warn": "[yellow]look[/]",
+            "bad": "[red]bad[/]",
+            "unknown": "[dim]unknown[/]",
+        }
+        for finding in result.findings:
+            table.add_row(finding.question, finding.sentence, marks[finding.verdict])
+        Console().print(table)
+    out_console.print(f"report: {result.report}")
+
+
+def _show_card(card: dict[str, Any]) -> None:
+    table = Table(
+        title=f"Reward model, {card.get('pairs_test')} held-out pairs, labels from {card.get('label_source', 'the file')}"
+    )
+    table.add_column("scorer")
+    table.add_column("accuracy", justify="right")
+    table.add_column("95% interval", justify="right")
+    rows = [("reward model", card["accuracy"], card["accuracy_interval"])]
+    rows += [
+        (name.replace("_", " "), f["accuracy"], f.get("interval"))
+        for name, f in card.get("floors", {}).items()
+    ]
+    for name, accuracy, interval in rows:
+        shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+        table.add_row(name, f"{accuracy:.3f}", shown)
+    Console().print(table)
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    set: Set = None,
+    seed: Seed = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole loop: SFT, samples, comparisons, reward model, RL, evidence.
+
+    Example: accord run recipes/demo.yaml --set online.steps=40 --seed 1
+    """
+    _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "evidence")
+
+
+@app.command()
+def sft(
+    recipe: Recipe,
+    set: Set = None,
+    seed: Seed = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> None:
+    """Supervised fine-tuning only: the first stage of a recipe.
+
+    Example: accord sft recipes/demo.yaml --set sft.epochs=1
+    """
+    _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "sft")
+
+
+@app.command()
+def reward(
+    recipe: Recipe,
+    set: Set = None,
+    seed: Seed = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> None:
+    """Everything up to the reward model: SFT, samples, comparisons, Bradley-Terry.
+
+    Example: accord reward recipes/hh.yaml --set data.comparisons=my_pairs.jsonl
+    """
+    _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "reward")
+
+
+@app.command()
+def optimize(
+    recipe: Recipe,
+    set: Set = None,
+    seed: Seed = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> None:
+    """RL against the recipe's reward model; earlier stages are taken from the run directory where they are
+    done.
+
+    Example: accord optimize recipes/demo.yaml --set online.algorithm=rloo
+    """
+    _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "evidence")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="reward model: a folder with one label")],
+    data: Annotated[Path, typer.Argument(help="comparisons in any format that accord reads")],
+    train: Annotated[
+        Path | None, typer.Option(help="comparisons that the bag-of-words floor learns from")
+    ] = None,
+) -> None:
+    """Accuracy and calibration of a reward model on comparisons, beside the floors.
+
+    Example: accord evaluate runs/demo/round-0/reward pairs.jsonl
+    """
+    from accord import config, formats, models, reward_model
+    from accord.scoring.reward_model import RewardModelScorer
+
+    rows = list(formats.read_comparisons(data).rows)
+    training = list(formats.read_comparisons(train).rows) if train else []
+    loaded = models.load_reward(model, models.resolve_dtype())
+    tokenizer = models.load_tokenizer(config.Model(path=model), model)
+    examples, kept = reward_model.encode(tokenizer, rows, config.Reward())
+    if not examples:
+        raise BadInput(f"{data} holds no comparison with a winner: give pairs that name a better side")
+    card = reward_model.measure(RewardModelScorer(loaded, tokenizer), examples, kept, training)
+    _show_card(card)
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="folder, hub id or .gguf file")],
+    prompt: Annotated[str, typer.Argument(help="what the user says")],
+    count: Annotated[int, typer.Option("-n", min=1, help="samples")] = 3,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 48,
+    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    seed: Annotated[int, typer.Option()] = 0,
+    chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+) -> None:
+    """Answers of a model to one prompt.
+
+    Example: accord sample runs/demo/round-0/policy "My train was late again."
+    """
+    from accord import config, models
+    from accord.collect import sample_responses
+    from accord.records import Prompt
+    from accord.sampling.local import LocalSampler
+
+    loaded, tokenizer = models.load_causal(config.Model(path=model, chat_template=chat_template))
+    sampler = LocalSampler(loaded, models.end_tokens(loaded, tokenizer))
+    sampling = config.Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
+    for response in sample_responses(
+        sampler, tokenizer, [Prompt.from_text(prompt)], count, sampling, seed, model
+    )[0]:
+        out_console.print("• " + response.text, markup=False)
+
+
+@app.command()
+def report(
+    run_directory: Annotated[Path, typer.Argument(help="a run directory, for example runs/demo")],
+) -> None:
+    """Build the HTML report of a run again, also of one that was killed.
+
+    Example: accord report runs/demo
+    """
+    from accord import report as reports
+
+    out_console.print(f"report: {reports.build(run_directory)}")
+
+
+@app.command()
+def doctor(
+    model: Annotated[str | None, typer.Option(help="also test this model (folder, hub id, .gguf)")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+) -> None:
+    """Self-tests of this machine and of a model.
+
+    Example: accord doctor --model smollm2-135m-instruct
+    """
+    from accord import config
+    from accord import doctor as checks
+
+    found = checks.machine()
+    if model:
+        found += checks.model_checks(config.Model(path=model, chat_template=chat_template))
+    table = Table()
+    table.add_column("check")
+    table.add_column("result")
+    table.add_column("")
+    for check in found:
+        table.add_row(check.name, check.result, "[green]ok[/]" if check.ok else "[red]wrong[/]")
+    Console().print(table)
+    if not all(check.ok for check in found):
+        raise typer.Exit(1)
+
+
+@data_app.command("check")
+def data_check(
+    file: Annotated[Path, typer.Argument(help="JSONL, gzip, Parquet, CSV")],
+    against: Annotated[Path | None, typer.Option(help="another split: prompts in both are leakage")] = None,
+    model: Annotated[str | None, typer.Option(help="count tokens with this model's tokenizer")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Counts, lengths, duplicates, leakage, contradictions; exit code 2 with file, line and reason for what
+    is wrong.
+
+    Example: accord data check train.jsonl --against test.jsonl
+    """
+    from accord import data_report
+
+    tokenizer = None
+    if model:
+        from accord import config, models
+
+        loaded = models.load_tokenizer(config.Model(path=model))
+
+        def tokenizer(text: str) -> list[int]:
+            ids: list[int] = loaded(text, add_special_tokens=False)["input_ids"]
+            return ids
+
+    found = data_report.check(file, tokenizer=tokenizer, against=against)
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        for line in found.lines():
+            out_console.print(line, markup=False, highlight=False)
+    if found.problem_count:
+        raise typer.Exit(2)
+
+
+@data_app.command("convert")
+def data_convert(
+    file: Annotated[Path, typer.Argument(help="any format that accord reads")],
+    out: Annotated[Path, typer.Argument(help="where the canonical JSONL goes")],
+) -> None:
+    """Write a preference file in accord's canonical form.
+
+    Example: accord data convert hh.jsonl.gz pairs.jsonl
+    """
+    from accord import data_report
+
+    read = data_report.convert(file, out)
+    out_console.print(
+        f"{len(read.rows)} rows, read as {read.format} ({read.mapping}), written to {out}", markup=False
+    )
+
+
+def main() -> None:
+    """Entry point: turns known errors into one sentence and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="accord: %(message)s")
+    try:
+        app(standalone_mode=False)
+    except BadInput as error:
+        _fail(str(error), 2)
+    except WaitingForLabels as error:
+        _fail(str(error), 3, "waiting")
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from the last saved step", 1)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            sys.exit(error.exit_code)
+        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne"):
+            _fail(str(error), 1)
+        raise
+
+
+def _fail(sentence: str, code: int, word: str = "error") -> None:
+    sys.stderr.write(f"\n{word}: {sentence}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

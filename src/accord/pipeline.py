@@ -1,0 +1,522 @@
+"""All of RLHF, top to bottom: demonstrations → SFT → samples → comparisons → reward model → RL → evidence,
+again.
+
+Every stage is idempotent: a finished artefact, keyed by its inputs, its configuration and the seed, is loaded
+and not recomputed. So the same command goes on where a killed run stopped, and a finished run finishes in
+seconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+
+import accord
+from accord import checkpoints, config, evidence, formats, models, online, report, reward_model, sft
+from accord.collect import collect, fitting_prompts
+from accord.config import Run
+from accord.judging import judge_from
+from accord.metrics import MetricsLog
+from accord.records import BadInput, Comparison, Finding, Pair, Prompt, write_jsonl
+from accord.scoring.reward_model import RewardModelScorer
+from accord.store import LabelStore
+from accord.streams import stream_seed
+from accord.workspace import Workspace
+
+logger = logging.getLogger("accord")
+Until = Literal["sft", "reward", "evidence"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads, split by prompt."""
+
+    demonstrations: tuple[Any, ...]
+    train_prompts: tuple[Prompt, ...]
+    test_prompts: tuple[Prompt, ...]
+    comparisons: tuple[Comparison, ...]
+    test_comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Result:
+    """What a run ended with."""
+
+    out: Path
+    report: Path
+    findings: list[Finding] = field(default_factory=list)
+    reward: dict[str, Any] = field(default_factory=dict)
+    curve: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
+class _Running:
+    """The run in progress: where it writes, what it has done."""
+
+    run: Run
+    out: Path
+    log: MetricsLog
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    quiet: bool = False
+
+    def workspace(self, stage: str, round: int, key: str, seconds: float) -> Workspace:
+        folder = self.out / "unfinished" / (stage if stage == "sft" else f"round-{round}-{stage}")
+        return Workspace(stage, self.run.seed, round, folder, key, seconds, self.log, self.quiet)
+
+    def stage(self, name: str, key: str, make: Callable[[], None]) -> bool:
+        """Make the artefact ``name`` unless it is there already, whole and with the same key."""
+        folder, began = self.out / name, time.monotonic()
+        checkpoints.recover(folder)
+        hit = checkpoints.cached(folder, key) is not None
+        if not hit:
+            make()
+        self.stages.append({"stage": name, "seconds": round(time.monotonic() - began, 2), "cached": hit})
+        return hit
+
+
+def read_inputs(run: Run) -> Inputs:
+    """Read and check all data before anything expensive.
+
+    Raises:
+        BadInput: missing or damaged files, nothing to sample from, test prompts that are in the training set.
+    """
+    data, notes = run.data, []
+    demonstrations: tuple[Any, ...] = ()
+    if run.sft is not None:
+        if data.demonstrations is None:
+            raise BadInput(
+                "sft needs data.demonstrations: give a file, or set sft: null to start from the model as it is"
+            )
+        read = formats.read_demonstrations(data.demonstrations)
+        demonstrations = read.rows
+        notes.append(f"{len(read.rows)} demonstrations ({read.format})")
+    if data.prompts is None:
+        raise BadInput("there are no prompts to sample from: give data.prompts")
+    prompts = formats.read_prompts(data.prompts).rows
+    if data.test_prompts is not None:
+        train, test = prompts, formats.read_prompts(data.test_prompts).rows
+    else:
+        train, test = prompts, ()
+    comparisons: tuple[Comparison, ...] = ()
+    test_comparisons: tuple[Comparison, ...] = ()
+    if data.comparisons is not None:
+        found = formats.read_comparisons(data.comparisons)
+        comparisons = found.rows
+        notes.append(f"{len(found.rows)} comparisons ({found.format})")
+    if data.test_comparisons is not None:
+        test_comparisons = formats.read_comparisons(data.test_comparisons).rows
+    if data.test_prompts is None:  # a prompt that is learned from elsewhere cannot be held out
+        learned = {row.prompt.key for row in (*demonstrations, *comparisons)}
+        fresh = [p for p in prompts if p.key not in learned]
+        split = formats.split_by_prompt(fresh, data.test_fraction, key=lambda p: p.key, seed=run.seed)
+        held = {p.key for p in split[1]}
+        train = tuple(p for p in prompts if p.key not in held)
+        test = tuple(split[1])
+    if not test:
+        raise BadInput("no prompt is left to evaluate on: give data.test_prompts or more data.prompts")
+    _refuse_overlap("test prompts", [p.key for p in test], "the prompts", [p.key for p in train])
+    if test_comparisons:
+        keys = [c.prompt.key for c in test_comparisons]
+        _refuse_overlap("test comparisons", keys, "the comparisons", [c.prompt.key for c in comparisons])
+    _refuse_overlap(
+        "test prompts", [p.key for p in test], "the demonstrations", [d.prompt.key for d in demonstrations]
+    )
+    _refuse_overlap(
+        "test prompts", [p.key for p in test], "the comparisons", [c.prompt.key for c in comparisons]
+    )
+    notes.append(f"{len(train)} prompts to train on, {len(test)} held out")
+    return Inputs(demonstrations, tuple(train), tuple(test), comparisons, test_comparisons, tuple(notes))
+
+
+def _refuse_overlap(what: str, keys: Sequence[str], where: str, others: Sequence[str]) -> None:
+    shared = set(keys) & set(others)
+    if shared:
+        raise BadInput(
+            f"{len(shared)} of the {what} are also among {where}: remove them from one side"
+            " (`accord data check FILE --against OTHER` lists them)"
+        )
+
+
+def run(
+    settings: Run,
+    out: Path | str | None = None,
+    *,
+    until: Until = "evidence",
+    fresh: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """The whole loop. The same call after a kill goes on from the last saved step and ends with the same
+    bits.
+
+    Args:
+        out: the run directory; ``runs/NAME`` without it.
+        until: stop after this stage (of round 0): sft, reward or evidence.
+        fresh: set everything that is there aside and start over.
+
+    Raises:
+        BadInput: something given cannot be used; nothing was lost.
+        WaitingForLabels: people have to label pairs first; call again when they have.
+        NumericalTrouble: training gave NaN repeatedly.
+    """
+    began = time.time()
+    out = Path(out or Path("runs") / settings.name)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    inputs = read_inputs(settings)
+    with _only_one(out):
+        if fresh:
+            _clear(out)
+        recorded = out / "config.yaml"
+        text = config.dump(settings)
+        recorded.write_text(text, encoding="utf-8")
+        logging_config = settings.logging
+        with MetricsLog(
+            out / "metrics.jsonl",
+            tensorboard_dir=out / "tensorboard" if logging_config.tensorboard else None,
+            wandb=logging_config.wandb,
+            trackio=logging_config.trackio,
+        ) as log:
+            running = _Running(settings, out, log, quiet=quiet)
+            try:
+                return _rounds(running, inputs, began, until)
+            finally:
+                _write_lock(running, began)
+                report.build(out)
+
+
+def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Result:
+    run, out = running.run, running.out
+    limits = {"max_prompt": run.data.max_prompt_tokens, "max_response": run.data.max_response_tokens}
+    start = models.locate(run.model)
+    tokenizer = models.load_tokenizer(run.model, start)
+    dtype = models.resolve_dtype(run.model.dtype)
+    train_prompts = fitting_prompts(tokenizer, inputs.train_prompts, run.data.max_prompt_tokens)
+    test_prompts = fitting_prompts(tokenizer, inputs.test_prompts, run.data.max_prompt_tokens)[
+        : run.evaluate.prompts
+    ]
+
+    # 1. Supervised fine-tuning: the policy that everything is compared with.
+    base_key = checkpoints.key(
+        "base", run.model.model_dump(mode="json"), start, run.seed, str(dtype), _threads(), accord.__version__
+    )
+    sft_key, sft_folder = _sft(running, inputs, start, tokenizer, dtype, base_key, limits)
+
+    result = Result(out, out / "report.html")
+    if until == "sft":
+        return result
+
+    policy_folder, policy_key, policy_name = sft_folder, sft_key, "sft"
+    all_labels: list[Comparison] = list(inputs.comparisons)
+    with LabelStore(out / "labels.db") as store:
+        for round in range(run.rounds):
+            folder = out / f"round-{round}"
+            folder.mkdir(exist_ok=True)
+            # 2. Samples of the newest policy, and 3. people's (or simulated) comparisons of them.
+            labels_key = checkpoints.key("file labels", [c.to_json() for c in inputs.comparisons])
+            if run.judge is not None and not (round == 0 and inputs.comparisons):
+                pairs = _collect(
+                    running, round, policy_folder, policy_key, policy_name, tokenizer, dtype, train_prompts
+                )
+                judge = judge_from(run.judge, seed=run.seed, run_folder=out)
+                judge.label(pairs, store)
+            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1))
+            labels_key = checkpoints.key("labels", [c.to_json() for c in all_labels])
+            # 4. Reward model on all labels so far, from the SFT trunk.
+            reward_key = checkpoints.key(
+                "reward",
+                sft_key,
+                labels_key,
+                run.reward.model_dump(mode="json"),
+                round,
+                limits,
+                [c.to_json() for c in inputs.test_comparisons],
+            )
+            result.reward = _reward(
+                running, round, sft_folder, tokenizer, dtype, all_labels, inputs, reward_key, limits
+            )
+            if until == "reward":
+                return result
+            # 5. RL from SFT against it, and best-of-n as the reference point.
+            policy_key = checkpoints.key(
+                "policy",
+                reward_key,
+                run.online.model_dump(mode="json"),
+                run.evaluate.model_dump(mode="json"),
+                [p.key for p in train_prompts],
+                [p.key for p in test_prompts],
+            )
+            evaluations, best_of = _optimise(
+                running, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key
+            )
+            policy_folder, policy_name = folder / "policy", f"round-{round}"
+            # 6. Evidence: the first reader of gold besides the judge.
+            result.findings, result.curve = evidence.judge_round(
+                folder, evaluations, best_of, run.evaluate, run.judge
+            )
+    shutil.rmtree(out / "unfinished", ignore_errors=True)
+    result.seconds = time.time() - began
+    return result
+
+
+def _sft(
+    running: _Running,
+    inputs: Inputs,
+    start: str,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    base_key: str,
+    limits: dict[str, int],
+) -> tuple[str, Path]:
+    run, out = running.run, running.out
+    settings = run.sft
+    rows = [{"prompt": d.prompt.to_json(), "response": d.response} for d in inputs.demonstrations]
+    key = checkpoints.key(
+        "sft", base_key, settings.model_dump(mode="json") if settings else None, rows, limits
+    )
+
+    def make() -> None:
+        model = models.load_policy(start, dtype)
+        figures: dict[str, float] = {}
+        if settings is not None:
+            work = running.workspace("sft", 0, key, settings.checkpoint_seconds)
+            figures = sft.train(model, tokenizer, inputs.demonstrations, settings, work, **limits)
+        _save(model, tokenizer, out / "sft", key, {"figures": figures})
+
+    running.stage("sft", key, make)
+    return key, out / "sft"
+
+
+def _collect(
+    running: _Running,
+    round: int,
+    policy_folder: Path,
+    policy_key: str,
+    policy_name: str,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    prompts: Sequence[Prompt],
+) -> list[Pair]:
+    run, name = running.run, f"round-{round}/pairs"
+    settings = run.collect
+    key = checkpoints.key(
+        "pairs", policy_key, settings.model_dump(mode="json"), [p.key for p in prompts], round
+    )
+    folder = running.out / name
+
+    def make() -> None:
+        work = Workspace("collect", run.seed, round, log=running.log, quiet=running.quiet)
+        model = models.load_policy(policy_folder, dtype)
+        pairs = collect(model, tokenizer, prompts, settings, work, policy_name)
+
+        def write(target: Path) -> None:
+            (target / "pairs.jsonl").write_text(write_jsonl(p.to_json() for p in pairs), encoding="utf-8")
+
+        checkpoints.commit(folder, write, manifest={"key": key, "policy": policy_name})
+
+    running.stage(name, key, make)
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    shutil.copyfile(folder / "pairs.jsonl", folder.parent / "pairs.jsonl")
+    return [Pair.from_json(json.loads(line)) for line in lines]
+
+
+def _reward(
+    running: _Running,
+    round: int,
+    sft_folder: Path,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    labels: Sequence[Comparison],
+    inputs: Inputs,
+    key: str,
+    limits: dict[str, int],
+) -> dict[str, Any]:
+    run, name = running.run, f"round-{round}/reward"
+    folder, settings = running.out / name, run.reward
+
+    def make() -> None:
+        if inputs.test_comparisons:
+            training, test = list(labels), list(inputs.test_comparisons)
+        else:
+            split = formats.split_by_prompt(labels, settings.test_fraction, seed=run.seed)
+            training, test = list(split[0]), list(split[1])
+        work = running.workspace("reward", round, key, settings.checkpoint_seconds)
+        model = reward_model.new(str(sft_folder), dtype, tokenizer, run.seed, round)
+        card = reward_model.train(
+            model, tokenizer, training, test, settings, work, bootstrap=run.evaluate.bootstrap, **limits
+        )
+        card["label_source"] = _label_source(run)
+        _save(model, tokenizer, folder, key, {}, card)
+
+    running.stage(name, key, make)
+    card: dict[str, Any] = json.loads((folder / "accord_reward.json").read_text(encoding="utf-8"))
+    return card
+
+
+def _optimise(
+    running: _Running,
+    round: int,
+    sft_folder: Path,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    train_prompts: Sequence[Prompt],
+    test_prompts: Sequence[Prompt],
+    key: str,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The policy, the evaluations on the way, and SFT's samples for best-of-n, all scored by the reward
+    model.
+    """
+    run, out = running.run, running.out
+    settings, name = run.online, f"round-{round}/policy"
+    rollouts = out / f"round-{round}" / "rollouts"
+
+    def make() -> None:
+        work = running.workspace("online", round, key, settings.checkpoint_seconds)
+        reward = models.load_reward(out / f"round-{round}" / "reward", dtype)
+        critic = None
+        if settings.algorithm == "ppo":
+            critic = online.new_critic(settings.critic_start, reward, str(sft_folder), tokenizer, dtype)
+        policy = models.load_policy(sft_folder, dtype)
+        trainer = online.OnlineTrainer(
+            policy,
+            tokenizer,
+            RewardModelScorer(reward, tokenizer),
+            settings,
+            critic=critic,
+            seed=stream_seed(run.seed, "round", round),
+        )
+        best_of: list[dict[str, Any]] = []
+
+        def sample_best_of() -> None:  # the policy still is SFT
+            asked = test_prompts[: run.evaluate.best_of_prompts]
+            seed = stream_seed(run.seed, "best of n", round)
+            best_of.extend(trainer.evaluate(asked, run.evaluate.best_of, seed))
+
+        sample_best_of()
+        evaluations = online.train(
+            trainer,
+            train_prompts,
+            test_prompts,
+            work,
+            samples=run.evaluate.samples_per_prompt,
+            curve_samples=run.evaluate.curve_samples_per_prompt,
+        )
+
+        def write(target: Path) -> None:
+            rows = json.dumps({"evaluations": evaluations, "best_of": best_of}, ensure_ascii=False)
+            (target / "evaluations.json").write_text(rows, encoding="utf-8")
+
+        checkpoints.commit(rollouts, write, manifest={"key": key})
+        _save(policy, tokenizer, out / name, key, {"algorithm": settings.algorithm, "steps": settings.steps})
+
+    checkpoints.recover(rollouts)
+    if checkpoints.cached(rollouts, key) is None and (out / name).exists():
+        checkpoints.discard(out / name)
+    running.stage(name, key, make)
+    found = json.loads((rollouts / "evaluations.json").read_text(encoding="utf-8"))
+    return found["evaluations"], found["best_of"]
+
+
+def _save(
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    key: str,
+    manifest: dict[str, Any],
+    card: dict[str, Any] | None = None,
+) -> None:
+    def write(target: Path) -> None:
+        models.save(model, tokenizer, target)
+        if card is not None:
+            (target / "accord_reward.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+
+    need = sum(p.numel() * p.element_size() for p in model.parameters())
+    checkpoints.commit(folder, write, manifest={"key": key} | manifest, need_bytes=need)
+
+
+def _label_source(run: Run) -> str:
+    if run.data.comparisons is not None:
+        return f"people (file {Path(run.data.comparisons).name})"
+    if isinstance(run.judge, config.FileJudge):
+        return f"people (file {Path(run.judge.path).name})"
+    return "simulated annotators (a stand-in for people)"
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
+
+
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Two processes on one run directory would overwrite each other."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(
+                f"another accord process is working in {out}: wait for it, or give another --out"
+            ) from None
+        yield
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run left; only names that accord writes."""
+    for name in ("sft", "unfinished", "tensorboard"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for path in out.glob("round-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for pattern in (
+        "labels.db*",
+        "metrics.jsonl",
+        "report.*",
+        "accord.lock.json",
+        "events.jsonl",
+        "config.yaml",
+    ):
+        for path in out.glob(pattern):
+            path.unlink()
+
+
+def _write_lock(running: _Running, began: float) -> None:
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    values = {
+        "accord": accord.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": _threads(),
+        "dtype": str(models.resolve_dtype(running.run.model.dtype)).removeprefix("torch."),
+        "seed": running.run.seed,
+        "git": commit or None,
+        "command": " ".join(["accord", *sys.argv[1:]]),
+        "started": began,
+        "finished": time.time(),
+        "stages": running.stages,
+    }
+    path = running.out / "accord.lock.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
