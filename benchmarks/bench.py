@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import summary
-from workers import HERE, Worker, step
+from workers import HERE, Worker, processors, step
 from workloads import WORKLOADS, plan, units_per_step
 
 TRL_PYTHON = HERE / ".venv-trl" / "bin" / "python"
@@ -39,9 +39,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, default=10, help="measured steps (10)")
     parser.add_argument("--warmup", type=int, default=2, help="steps before that, not counted (2)")
-    parser.add_argument(
-        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="a side (all processors)"
-    )
+    parser.add_argument("--threads", type=int, default=len(processors()), help="a side (all processors)")
     parser.add_argument("--model", type=Path, help="model folder; default: accord's packaged model")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("ACCORD_DATA"), help="default: $ACCORD_DATA"
@@ -69,6 +67,10 @@ def arguments() -> argparse.Namespace:
         parser.error(f"no workload {unknown[0]!r}: known are {', '.join(WORKLOADS)}")
     if args.steps < 1 or args.warmup < 0 or args.threads < 1:
         parser.error("--steps and --threads must be at least 1, --warmup at least 0")
+    if args.threads > len(processors()):
+        parser.error(
+            f"--threads {args.threads}, but only {len(processors())} processors may be used: lower it"
+        )
     if args.only != "accord" and not args.render and not TRL_PYTHON.exists():
         parser.error("TRL's environment is missing: run benchmarks/setup_trl.sh, or give --only accord")
     return args
@@ -88,7 +90,7 @@ def machine() -> dict[str, Any]:
         flags = found["flags"].group(1) if found["flags"] else ""
     return {
         "cpu": cpu,
-        "processors": len(os.sched_getaffinity(0)),
+        "processors": len(processors()),
         "instructions": [
             name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in flags.split()
         ],

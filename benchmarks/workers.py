@@ -80,16 +80,27 @@ class Worker:
             self._process.wait()
 
 
+def processors() -> list[int]:
+    """The processors that this program and its workers may use (a container or taskset may allow only some)."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def busy_seconds() -> float:
-    """Processor time that the whole machine has spent on anything but idling, all processors together."""
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+    """Time that our processors have spent on anything but idling, all together."""
+    per_processor = psutil.cpu_times(percpu=True)
+    total = 0.0
+    for number in processors():
+        times = per_processor[number]
+        total += sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    return float(total)
 
 
 def step(worker: Worker, idle: Worker | None) -> dict[str, Any]:
     """One step of ``worker``, with the processor time that the idle side and other programs took meanwhile.
 
-    ``cpu_others`` is in processors: 0.5 means that other programs kept half a processor busy during the step.
+    ``cpu_others`` is in processors: 0.5 means that other programs kept half of one of ours busy meanwhile.
     """
     busy, own = busy_seconds(), worker.cpu_seconds()
     resting = idle.cpu_seconds() if idle else 0.0

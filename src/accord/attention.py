@@ -43,8 +43,7 @@ AttentionInterface.register(NAME, _attention)
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens [start, stop) of the stream, which also see the tokens [prefix_start, prefix_stop) before them.
-    """
+    """Tokens [start, stop) of the stream, which also see the tokens [prefix_start, prefix_stop)."""
 
     start: int
     stop: int
@@ -116,8 +115,7 @@ class PackedPlan:
 
 
 def _take(rows_TX: Tensor, index: Tensor) -> Tensor:
-    """Rows by index. ``embedding`` has a faster backward on CPU than ``index_select`` (no per-row dispatch).
-    """
+    """Rows by index. On CPU ``embedding`` has a faster backward than ``index_select`` (no per-row calls)."""
     return torch.nn.functional.embedding(index, rows_TX)
 
 

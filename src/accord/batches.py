@@ -57,12 +57,12 @@ class Packed:
         """True at response tokens, (B, longest response). Made from lengths, never from a pad id."""
         return torch.arange(int(self.length_B.max()), device=self.length_B.device) < self.length_B[:, None]
 
-    def to_BT(self, value_R: Tensor) -> Tensor:  # noqa: N802
+    def to_BT(self, value_R: Tensor) -> Tensor:
         """Spread values at response tokens over a (B, longest response) tensor, zeros elsewhere."""
         out = value_R.new_zeros(len(self.length_B), int(self.length_B.max()))
         return out.index_put((self.row_R, self.column_R), value_R)
 
-    def from_BT(self, value_BT: Tensor) -> Tensor:  # noqa: N802
+    def from_BT(self, value_BT: Tensor) -> Tensor:
         """The inverse of ``to_BT``."""
         return value_BT[self.row_R, self.column_R]
 

@@ -20,7 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Learn what people prefer, optimise for it, and know whether it worked.\n\nExample: accord run recipes/demo.yaml",
+    help="Learn what people prefer, optimise for it, and know whether it worked.\n\n"
+    "Example: accord run recipes/demo.yaml",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
@@ -93,7 +94,8 @@ def _show(result: Any) -> None:
 
 def _show_card(card: dict[str, Any]) -> None:
     table = Table(
-        title=f"Reward model, {card.get('pairs_test')} held-out pairs, labels from {card.get('label_source', 'the file')}"
+        title=f"Reward model, {card.get('pairs_test')} held-out pairs,"
+        f" labels from {card.get('label_source', 'the file')}"
     )
     table.add_column("scorer")
     table.add_column("accuracy", justify="right")

@@ -204,7 +204,8 @@ class Online(Config):
         samples = self.prompts_per_step * self.samples_per_prompt
         if self.kl.controller == "adaptive" and self.kl.horizon <= 0.2 * samples:
             raise ValueError(
-                f"kl.horizon is {self.kl.horizon}, but a step has {samples} samples: set it above {0.2 * samples:g}"
+                f"kl.horizon is {self.kl.horizon}, but a step has {samples} samples:"
+                f" set it above {0.2 * samples:g}"
             )
         if self.minibatches > self.prompts_per_step:
             raise ValueError(

@@ -41,7 +41,8 @@ def machine() -> list[Check]:
         Check(
             "versions",
             True,
-            f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}",
+            f"python {platform.python_version()}, torch {torch.__version__},"
+            f" transformers {transformers.__version__}",
         ),
         Check("accelerator", True, accelerator),
         Check("threads", True, f"{torch.get_num_threads()}"),

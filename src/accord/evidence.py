@@ -95,7 +95,7 @@ def _findings(
 ) -> list[Finding]:
     keys = [row["key"] for row in base]
     has_gold = name is not None
-    options = {"samples": config.bootstrap}
+    options: Any = {"samples": config.bootstrap}
 
     def column(rows: Sequence[Row], field: str) -> list[Any]:
         return [row[field] for row in rows]

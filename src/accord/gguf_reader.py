@@ -123,7 +123,8 @@ def read_llama(path: Path, dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTra
         )
     model.tie_weights()
     model.model.rotary_emb = type(model.model.rotary_emb)(config=config)  # buffers were on the meta device
-    return model.eval(), _tokenizer(fields)
+    ready: Any = model
+    return ready.eval(), _tokenizer(fields)
 
 
 def _tokenizer(fields: dict[str, Any]) -> PreTrainedTokenizerFast:
@@ -152,7 +153,8 @@ def _tokenizer(fields: dict[str, Any]) -> PreTrainedTokenizerFast:
         index = fields.get(f"tokenizer.ggml.{role}_token_id")
         return tokens[index] if index is not None else None
 
-    tokenizer = PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = make(
         tokenizer_object=backend,
         bos_token=named("bos"),
         eos_token=named("eos"),

@@ -33,8 +33,9 @@ _logging.disable_progress_bar()
 
 TEMPLATES = {
     "chatml": (
-        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>'"
-        " + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+        "{% for message in messages %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     ),
     "plain": "{% for message in messages %}{{ message['content'] }}{% endfor %}",
 }
@@ -99,16 +100,15 @@ def locate(model: Model) -> str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BadInput(f"{path} has no config.json: give a Hugging Face model folder")
-        if not any(path.glob(pattern) for pattern in ("*.safetensors", "*.bin")) or not list(
-            [*path.glob("*.safetensors"), *path.glob("*.bin")]
-        ):
+        if not any(any(path.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
             raise BadInput(
                 f"{path} has a configuration but no weights (*.safetensors): copy the whole folder"
             )
         return str(path)
     if model.path.startswith((".", "/", "~")) or model.path.count("/") != 1:
         raise BadInput(
-            f"no model at {model.path}: give a hub id (owner/name), a folder, a .gguf file or {PACKAGED_MODEL!r}"
+            f"no model at {model.path}: give a hub id (owner/name), a folder, a .gguf file or"
+            f" {PACKAGED_MODEL!r}"
         )
     return model.path
 
@@ -156,7 +156,8 @@ def load_reward(location: str | Path, dtype: torch.dtype) -> Any:
         config = AutoConfig.from_pretrained(str(location))
         if config.num_labels != 1:
             raise BadInput(
-                f"{location} has {config.num_labels} labels, a reward model needs 1: train one with `accord reward`"
+                f"{location} has {config.num_labels} labels, a reward model needs 1:"
+                " train one with `accord reward`"
             )
         return prepare(AutoModelForSequenceClassification.from_pretrained(str(location), dtype=dtype))
     except (OSError, ValueError) as error:
@@ -234,8 +235,8 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> Tokens:
     """
     if not tokenizer.chat_template:
         raise BadInput(
-            "the tokenizer has no chat template, and prompts are conversations: set model.chat_template to chatml,"
-            " plain or a Jinja file"
+            "the tokenizer has no chat template, and prompts are conversations: set model.chat_template"
+            " to chatml, plain or a Jinja file"
         )
     text = tokenizer.apply_chat_template(prompt.to_json(), tokenize=False, add_generation_prompt=True)
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -332,9 +333,7 @@ def select_weights(model: Any, weights: Weights, seed: int = 0) -> dict[str, nn.
         prefix = model.base_model_prefix
         tops = tuple(f"{prefix}.layers.{i}." for i in range(start, len(base_of(model).layers)))
         chosen = [
-            n
-            for n, _ in model.named_parameters()
-            if n.startswith((*tops, f"{prefix}.norm.")) or n.startswith("score.")
+            n for n, _ in model.named_parameters() if n.startswith((*tops, f"{prefix}.norm.", "score."))
         ]
     else:
         chosen = [n for n, _ in model.named_parameters()]
@@ -392,11 +391,13 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def common_layers(one: Any, other: Any) -> int:
-    """How many of the first layers two decoders have bit-identically in common (0 where embeddings differ).
-    """
+    """How many of their first layers two decoders share bit for bit (0 where embeddings differ)."""
 
     def same(a: Any, b: Any) -> bool:
-        pairs = list(zip(a.parameters(), b.parameters(), strict=True))
+        mine, theirs = list(a.parameters()), list(b.parameters())
+        if len(mine) != len(theirs):  # LoRA matrices on one side only
+            return False
+        pairs = list(zip(mine, theirs, strict=True))
         return all(x.shape == y.shape and x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
 
     if type(one) is not type(other) or not same(one.embed_tokens, other.embed_tokens):

@@ -125,8 +125,7 @@ class OnlineTrainer:
     # One step, readable from top to bottom.
 
     def step(self, prompts: Sequence[Prompt], tokens: Sequence[Tokens]) -> dict[str, float]:
-        """Sample, score, assign credit, update. Returns the step's figures, masked and over the whole batch.
-        """
+        """Sample, score, assign credit, update. Returns the step's figures, over the whole batch."""
         began = time.monotonic()
         seed = stream_seed(self.seed, "rollout", self.steps)
         rollouts = self.sampler.sample(tokens, self.config.samples_per_prompt, self.config.sampling, seed)
@@ -296,16 +295,17 @@ class OnlineTrainer:
         hidden_TH = self.reference_tower.hidden(packed, trunk_TH)
         temperature = self.config.sampling.temperature
         head = models.head_of(self.reference)
-        return tensors.head_logps(
-            hidden_TH[packed.predictor_R], head, packed.target_R, temperature=temperature
-        )[0]
+        rows = hidden_TH[packed.predictor_R]
+        logp_R, _ = tensors.head_logps(rows, head, packed.target_R, temperature=temperature)
+        return logp_R
 
     def values(self, packed: Packed, trunk_TH: Tensor | None) -> Tensor:
         """V of the state before each response token (R,), in units of the normalised score."""
         assert self.critic is not None
         hidden_TH = self.critic_tower.hidden(packed, trunk_TH if self.critic_tower.start else None)
         raw_R: Tensor = self.critic.score(hidden_TH[packed.predictor_R])[:, 0].float()
-        return (raw_R - self.value_mean) / self.value_std
+        value_R: Tensor = (raw_R - self.value_mean) / self.value_std
+        return value_R
 
     @torch.no_grad()
     def score_responses(
@@ -335,11 +335,9 @@ class OnlineTrainer:
     def _value_backward(
         self, scored: Scored, packed: Packed, trunk_TH: Tensor | None, rows: Tensor, token_count: float
     ) -> float:
-        assert (
-            self.critic_execution is not None
-            and scored.old_value_BT is not None
-            and scored.return_BT is not None
-        )
+        assert self.critic_execution is not None
+        assert scored.old_value_BT is not None
+        assert scored.return_BT is not None
         value_BT = packed.to_BT(self.values(packed, trunk_TH))
         width = value_BT.shape[1]
         loss = losses.value_loss(
@@ -356,8 +354,7 @@ class OnlineTrainer:
     def _part(
         self, scored: Scored, part: Sequence[int], group_tokens: Sequence[tuple[int, int]]
     ) -> tuple[Packed, Tensor | None]:
-        """Some groups as a packed batch of their own; the trunk's hidden states are cut out, not recomputed.
-        """
+        """Some groups as a batch of their own; the trunk's hidden states are cut out, not recomputed."""
         groups = scored.rollouts.groups
         if len(part) == len(groups):
             return scored.packed, scored.trunk_TH

@@ -102,7 +102,8 @@ def read_inputs(run: Run) -> Inputs:
     if run.sft is not None:
         if data.demonstrations is None:
             raise BadInput(
-                "sft needs data.demonstrations: give a file, or set sft: null to start from the model as it is"
+                "sft needs data.demonstrations: give a file, or set sft: null to start from the model"
+                " as it is"
             )
         read = formats.read_demonstrations(data.demonstrations)
         demonstrations = read.rows
@@ -354,7 +355,9 @@ def _reward(
         if inputs.test_comparisons:
             training, test = list(labels), list(inputs.test_comparisons)
         else:
-            split = formats.split_by_prompt(labels, settings.test_fraction, seed=run.seed)
+            # A stream of its own: the prompts were split by hash already, the same hash would leave none.
+            seed = stream_seed(run.seed, "reward split")
+            split = formats.split_by_prompt(labels, settings.test_fraction, seed=seed)
             training, test = list(split[0]), list(split[1])
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
         model = reward_model.new(str(sft_folder), dtype, tokenizer, run.seed, round)

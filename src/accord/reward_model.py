@@ -145,8 +145,8 @@ def train(
     held_out, held_rows = encode(tokenizer, test, config.model_copy(update={"ties": "drop"}), **limits)
     if len(examples) < config.minimum_pairs:
         raise BadInput(
-            f"there are {len(examples)} usable pairs of {len(training)}, at least {config.minimum_pairs} are needed:"
-            " label more, or lower reward.minimum_pairs"
+            f"there are {len(examples)} usable pairs of {len(training)}, at least {config.minimum_pairs} are"
+            " needed: label more, or lower reward.minimum_pairs"
         )
     if not held_out:
         raise BadInput("no usable held-out pair is left to measure the reward model: label more pairs")
@@ -181,7 +181,8 @@ def train(
         "end_token": tokenizer.eos_token_id,
     }
     card = measure(RewardModelScorer(model, tokenizer), held_out, held_rows, kept, bootstrap=bootstrap)
-    tie = float(nn.functional.softplus(trainer.tie) + 1e-4 if config.ties == "rao_kupper" else trainer.tie)
+    learned = trainer.tie.detach()
+    tie = float(nn.functional.softplus(learned) + 1e-4 if config.ties == "rao_kupper" else learned)
     ties = sum(1 for row in training if row.verdict == "tie")
     return card | {
         "pairs_train": len(examples),

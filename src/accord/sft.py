@@ -39,8 +39,9 @@ def encode(
             raise BadInput(f"demonstration {number} has an empty reply: remove it or write one")
         if len(prompt) > max_prompt or len(response) > max_response:
             raise BadInput(
-                f"demonstration {number} has {len(prompt)} + {len(response)} tokens, the limits are {max_prompt} +"
-                f" {max_response}: raise data.max_prompt_tokens or data.max_response_tokens, or shorten it"
+                f"demonstration {number} has {len(prompt)} + {len(response)} tokens, the limits are"
+                f" {max_prompt} + {max_response}:"
+                " raise data.max_prompt_tokens or data.max_response_tokens, or shorten it"
             )
         groups.append(Group(prompt, (response,)))
     return groups

@@ -44,7 +44,8 @@ class _HeadLogps(torch.autograd.Function):
         ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor]:
         logps, normalisers, entropies = [], [], []
-        for hidden, target in zip(torch.split(hidden_RH, HEAD_CHUNK), torch.split(target_R, HEAD_CHUNK), strict=True):
+        split: Any = torch.split
+        for hidden, target in zip(split(hidden_RH, HEAD_CHUNK), split(target_R, HEAD_CHUNK), strict=True):
             logits = (hidden @ weight_VH.t()).float()
             if temperature != 1.0:
                 logits /= temperature

@@ -13,8 +13,7 @@ from accord.config import Optimizer
 
 
 def schedule_factor(optimizer: Optimizer, step: int, total: int) -> float:
-    """Multiplier on the learning rate at 0-based ``step``: linear warm-up, then constant, linear or cosine.
-    """
+    """Factor on the learning rate at 0-based ``step``: linear warm-up, then constant, linear or cosine."""
     if step < optimizer.warmup_steps:
         return (step + 1) / optimizer.warmup_steps
     done = (step - optimizer.warmup_steps) / max(1, total - optimizer.warmup_steps)

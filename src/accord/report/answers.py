@@ -79,7 +79,7 @@ def label_source(run: Artefacts) -> tuple[str, bool]:
     simulated = judge.get("kind") == "simulated" and (not people or number(run.config.get("rounds")) != 1)
     if sources:  # what was really used says more than what was planned
         simulated = any("simulated" in s for s in sources)
-        people = any("people" in s for s in sources)
+        people = any(s.startswith("people") for s in sources)
     if simulated and people:
         text = f"Labels come from people ({file}) and, in later rounds, from {STAND_IN}."
     elif simulated:

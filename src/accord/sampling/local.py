@@ -78,8 +78,7 @@ class _Prefill:
 
 
 class _Cache:
-    """Keys and values (B, key heads, slots, D) of each layer; row i's tokens lie in slots 0 … length_i − 1.
-    """
+    """Keys and values (B, key heads, slots, D) of each layer; row i fills its first length_i slots."""
 
     def __init__(self, layers: int, rows: int, heads: int, slots: int, width: int, like: Tensor) -> None:
         shape = (layers, rows, heads, slots, width)
@@ -152,8 +151,8 @@ class LocalSampler:
         longest = max(len(prompt) for prompt in prompts)
         if longest + sampling.max_new_tokens > context:
             raise BadInput(
-                f"a prompt of {longest} tokens and {sampling.max_new_tokens} new ones exceed the model's context of"
-                f" {context}: lower data.max_prompt_tokens or max_new_tokens"
+                f"a prompt of {longest} tokens and {sampling.max_new_tokens} new ones exceed the model's"
+                f" context of {context}: lower data.max_prompt_tokens or max_new_tokens"
             )
         if sampling.top_p < 1 or sampling.top_k:
             logger.warning(
