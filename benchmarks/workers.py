@@ -81,7 +81,7 @@ class Worker:
 
 
 def processors() -> list[int]:
-    """The processors that this program and its workers may use (a container or taskset may allow only some)."""
+    """The processors that this program and its workers may use (taskset may have left only some)."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

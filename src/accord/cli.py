@@ -328,15 +328,13 @@ def main() -> None:
     """Entry point: turns known errors into one sentence and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="accord: %(message)s")
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer.Exit comes back as a number here
     except BadInput as error:
         _fail(str(error), 2)
     except WaitingForLabels as error:
         _fail(str(error), 3, "waiting")
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last saved step", 1)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
@@ -344,6 +342,7 @@ def main() -> None:
         if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne"):
             _fail(str(error), 1)
         raise
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(sentence: str, code: int, word: str = "error") -> None:

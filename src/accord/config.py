@@ -176,7 +176,7 @@ class Online(Config):
     weights: Weights = Weights()
     optimizer: Optimizer = Optimizer(learning_rate=1e-5, epsilon=1e-5)
     critic_learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    critic_start: Literal["reward", "zero"] = "reward"
+    critic_start: Literal["reward", "zero"] = "zero"
     critic_warmup_steps: Annotated[int, Field(ge=0)] = 0
     kl: Kl = Kl()
     sampling: Sampling = Sampling()

@@ -1,0 +1,85 @@
+"""SIGKILL in the middle of a stage, then the same call: the weights end bit-identical to an uninterrupted run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from accord import config, pipeline
+from accord.checkpoints import read_commit
+from accord.config import Run
+from accord.workspace import NumericalTrouble
+
+from .test_loop import bytes_of
+
+DRIVER = """
+import json, os, signal, sys
+import torch
+torch.set_num_threads(1)
+from accord import config, pipeline, workspace
+stage, step, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+keep = workspace.Workspace.keep
+def killing(self, done, make):
+    keep(self, done, make)
+    if self.stage == stage and done == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+workspace.Workspace.keep = killing
+pipeline.run(config.validate(config.Run, json.load(sys.stdin)), out, quiet=True)
+"""
+
+
+@pytest.fixture
+def whole(settings, tmp_path):
+    out = tmp_path / "whole"
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    return bytes_of(out)
+
+
+@pytest.mark.parametrize(("stage", "step"), [("sft", 1), ("reward", 1), ("online", 2)])
+def test_killed_and_resumed_equals_uninterrupted(settings, tmp_path, whole, stage, step):
+    out = tmp_path / "killed"
+    child = subprocess.run(
+        [sys.executable, "-c", DRIVER, stage, str(step), str(out)],
+        input=json.dumps(settings),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    unfinished = list((out / "unfinished").iterdir())
+    assert unfinished  # it really stopped in the middle
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    assert bytes_of(out) == whole
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows if row["stage"] == stage]
+    assert steps == sorted(set(steps))  # no doubled rows
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_made_again(settings, tmp_path, whole):
+    out = tmp_path / "damaged"
+    run = config.validate(Run, settings)
+    pipeline.run(run, out, quiet=True)
+    weights = out / "round-0/reward/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    pipeline.run(run, out, quiet=True)
+    assert bytes_of(out / "round-0/reward") == {
+        "model.safetensors": whole["round-0/reward/model.safetensors"]
+    }
+    assert list((out / "round-0").glob("reward.damaged-*"))
+
+
+def test_repeated_nan_stops_with_a_sentence_and_keeps_what_is_done(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "accord.reward_model.losses.bradley_terry", lambda a, b, **_: (a - b).sum() * float("nan")
+    )
+    out = tmp_path / "nan"
+    with pytest.raises(NumericalTrouble, match="lower the learning rate"):
+        pipeline.run(config.validate(Run, settings), out, quiet=True)
+    assert read_commit(out / "sft") is not None
+    assert not (out / "round-0/reward").exists()

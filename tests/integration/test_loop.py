@@ -1,0 +1,108 @@
+"""The whole loop on a tiny model: rounds, caching, labels from files, checkpoints that others load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from accord import config, pipeline
+from accord.config import Run
+from accord.records import BadInput, WaitingForLabels
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.safetensors"))}
+
+
+def test_two_rounds_then_everything_is_cached(settings, tmp_path):
+    run = config.validate(Run, settings | {"rounds": 2})
+    out = tmp_path / "run"
+    result = pipeline.run(run, out, quiet=True)
+    assert {f.name for f in result.findings} >= {"win_rate", "overoptimisation", "length_shift"}
+    assert [p["step"] for p in result.curve["points"]] == [0, 2, 3]
+    assert result.curve["points"][0]["kl"] == pytest.approx(0, abs=1e-5)  # step 0 is the reference itself
+    assert result.report.is_file()
+    first, second = (
+        [json.loads(line) for line in (out / f"round-{i}/pairs.jsonl").read_text().splitlines()]
+        for i in (0, 1)
+    )
+    assert {p["a"]["policy"] for p in first} == {"sft"}
+    assert {p["a"]["policy"] for p in second} == {"round-0"}  # the new policy's samples are compared
+    card = [json.loads((out / f"round-{i}/reward/accord_reward.json").read_text()) for i in (0, 1)]
+    assert card[1]["pairs_train"] > card[0]["pairs_train"]  # trained again on all labels
+    assert card[0]["pairs_test"] > 1
+    assert card[0]["label_source"].startswith("simulated annotators")
+    before = bytes_of(out)
+    pipeline.run(run, out, quiet=True)
+    stages = json.loads((out / "accord.lock.json").read_text())["stages"]
+    assert len(stages) == 7
+    assert all(stage["cached"] for stage in stages)
+    assert bytes_of(out) == before
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(settings, tmp_path):
+    folders = [tmp_path / name for name in "abc"]
+    for folder, seed in zip(folders, (0, 0, 1), strict=True):
+        pipeline.run(config.validate(Run, settings | {"seed": seed}), folder, quiet=True)
+    one, two, three = map(bytes_of, folders)
+    assert one == two
+    assert one["round-0/policy/model.safetensors"] != three["round-0/policy/model.safetensors"]
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_the_other_algorithms_and_plain_transformers(settings, tmp_path, algorithm):
+    settings["online"] |= {"algorithm": algorithm}
+    out = tmp_path / "run"
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    policy = AutoModelForCausalLM.from_pretrained(out / "round-0/policy")
+    reward = AutoModelForSequenceClassification.from_pretrained(out / "round-0/reward", num_labels=1)
+    with torch.no_grad():
+        assert policy(torch.tensor([[5, 6]])).logits.isfinite().all()
+        assert reward(torch.tensor([[5, 6, 2]])).logits.shape == (1, 1)
+
+
+def test_people_label_a_file_and_the_run_goes_on(settings, tmp_path):
+    labels = tmp_path / "labels.jsonl"
+    settings["judge"] = {"kind": "file", "path": str(labels)}
+    run, out = config.validate(Run, settings), tmp_path / "run"
+    with pytest.raises(WaitingForLabels, match="labels.jsonl"):
+        pipeline.run(run, out, quiet=True)
+    assert (out / "report.html").is_file()  # says how far it got
+    pairs = [json.loads(line) for line in (out / "round-0/pairs.jsonl").read_text().splitlines()]
+    rows = [
+        {
+            "pair": p["id"],
+            "verdict": "a" if len(p["a"]["text"]) > len(p["b"]["text"]) else "b",
+            "annotator": "ann",
+        }
+        for p in pairs
+    ]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = pipeline.run(run, out, quiet=True)
+    assert result.reward["label_source"] == "people (file labels.jsonl)"
+    win = next(f for f in result.findings if f.name == "win_rate")
+    assert win.figure is None  # nobody knows a gold here, and the finding says so
+    assert win.verdict == "unknown"
+
+
+def test_labels_that_exist_replace_the_first_collection(settings, tmp_path):
+    rows = [{"prompt": f"question {i}", "chosen": f"yes {i} yes", "rejected": f"no {i}"} for i in range(24)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings["data"] |= {"comparisons": str(file)}
+    settings["judge"] = None
+    settings["sft"] = None
+    result = pipeline.run(config.validate(Run, settings), tmp_path / "run", quiet=True)
+    assert set(result.reward["floors"]) == {"always_longer", "bag_of_words", "chance"}
+    assert result.reward["floors"]["always_longer"]["accuracy"] == 1.0  # every chosen side is longer here
+    assert not (tmp_path / "run/round-0/pairs.jsonl").exists()
+
+
+def test_test_prompts_in_the_training_set_are_refused(settings):
+    settings["data"] |= {"test_prompts": settings["data"]["prompts"]}
+    with pytest.raises(BadInput, match="24 of the test prompts are also among the prompts"):
+        pipeline.read_inputs(config.validate(Run, settings))
