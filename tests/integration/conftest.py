@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-WORDS = "good bad happy sad fine awful lovely poor great nice cold warm".split()
+WORDS = ["good", "bad", "happy", "sad", "fine", "awful", "lovely", "poor", "great", "nice", "cold", "warm"]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a stage, then the same call: the weights end bit-identical to an uninterrupted run."""
+"""SIGKILL in the middle of a stage, then the same call: the weights end as those of an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_people_label_a_file_and_the_run_goes_on(settings, tmp_path):
     labels = tmp_path / "labels.jsonl"
     settings["judge"] = {"kind": "file", "path": str(labels)}
     run, out = config.validate(Run, settings), tmp_path / "run"
-    with pytest.raises(WaitingForLabels, match="labels.jsonl"):
+    with pytest.raises(WaitingForLabels, match=r"labels\.jsonl"):
         pipeline.run(run, out, quiet=True)
     assert (out / "report.html").is_file()  # says how far it got
     pairs = [json.loads(line) for line in (out / "round-0/pairs.jsonl").read_text().splitlines()]
