@@ -19,7 +19,13 @@ import transformers
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
 
 from accord import attention, checkpoints, gguf_reader
 from accord.batches import Packed, Tokens
@@ -212,7 +218,7 @@ def _first_line(error: Exception) -> str:
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """All ids that end a response: the tokenizer's, the configuration's and the generation settings'."""
     found: set[int] = set()
-    generation = getattr(model, "generation_config", None)
+    generation = getattr(model, "generation_config", None) or _saved_generation(model.config._name_or_path)
     for value in (
         tokenizer.eos_token_id,
         model.config.eos_token_id,
@@ -225,6 +231,14 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     if not found:
         raise BadInput("the model names no end token: set eos_token in its tokenizer")
     return frozenset(found)
+
+
+def _saved_generation(location: str) -> Any:
+    """Generation settings of a checkpoint whose class does not carry them (a classifier); None without."""
+    try:
+        return GenerationConfig.from_pretrained(location)
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def encode_prompt(tokenizer: Any, prompt: Prompt) -> Tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 
 import pytest
@@ -242,3 +243,14 @@ def test_packaged_tokenizer_has_the_facts_we_rely_on():
 
     path = gguf_reader.packaged_model()
     assert gguf_reader.architecture(path) == "llama"
+
+
+def test_an_end_token_known_only_to_the_generation_settings_is_no_score_pad(tiny_folder, tokenizer, tmp_path):
+    # As in Qwen2.5: the pad token <|endoftext|> (0) ends a response too, by generation_config.json alone.
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+    assert models.end_tokens(plain, tokenizer) == {0, 2}
+    with pytest.raises(BadInput, match="add a pad token"):  # bos, eos and <|endoftext|> are all there is
+        models.pad_for_scores(plain, tokenizer)
