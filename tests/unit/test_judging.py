@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import accord
-from accord.config import FileJudge, Simulated
+from accord.config import FileJudge, Simulated, validate
 from accord.judging import Judge, SimulatedAnnotators, judge_from
 from accord.judging.gold import GOLDS, positivity, rambling, repetition, utility
 from accord.records import BadInput, Pair, Prompt, Response, Side
@@ -237,8 +237,8 @@ def test_labels_say_that_they_are_simulated_and_hold_no_gold() -> None:
 
 
 def test_more_labels_than_annotators_are_refused() -> None:
-    with pytest.raises(BadInput, match="labels_per_pair is 3, but there are only 2"):
-        SimulatedAnnotators(Simulated(annotators=2, labels_per_pair=3), seed=0)
+    with pytest.raises(BadInput, match="labels_per_pair is 3, but there are 2"):
+        validate(Simulated, {"annotators": 2, "labels_per_pair": 3})
 
 
 def test_the_recipe_chooses_the_judge(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from scipy.special import expit
 
 from accord.config import Simulated
 from accord.judging.gold import utility
-from accord.records import BadInput, Comparison, Pair, Response, Verdict, content_hash
+from accord.records import Comparison, Pair, Response, Verdict, content_hash
 from accord.store import LabelStore
 
 DESCRIPTION = "simulated annotators (a stand-in for people)"
@@ -35,21 +35,12 @@ def _stream(seed: int, *names: str) -> np.random.Generator:
 
 
 class SimulatedAnnotators:
-    """A judge that answers at once. The labels are a function of (seed, pair id, annotator), not of order.
-
-    Raises:
-        BadInput: more labels per pair than there are annotators.
-    """
+    """A judge that answers at once. The labels are a function of (seed, pair id, annotator), not of order."""
 
     name = DESCRIPTION
     simulated = True
 
     def __init__(self, config: Simulated, seed: int) -> None:
-        if config.labels_per_pair > config.annotators:
-            raise BadInput(
-                f"judge.labels_per_pair is {config.labels_per_pair}, but there are only {config.annotators} "
-                "simulated annotators: raise judge.annotators, or ask for fewer labels"
-            )
         self.config = config
         self.seed = seed
         self.annotators = tuple(f"simulated:{j}" for j in range(config.annotators))
