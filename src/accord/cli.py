@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
+INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
 Recipe = Annotated[Path, typer.Argument(help="a YAML recipe, for example recipes/demo.yaml")]
@@ -333,8 +334,6 @@ def main() -> None:
         _fail(str(error), 2)
     except WaitingForLabels as error:
         _fail(str(error), 3, "waiting")
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from the last saved step", 1)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
@@ -342,6 +341,8 @@ def main() -> None:
         if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne"):
             _fail(str(error), 1)
         raise
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command goes on from the last saved step", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

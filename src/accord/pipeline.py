@@ -199,7 +199,15 @@ def run(
                 return _rounds(running, inputs, began, until)
             finally:
                 _write_lock(running, began)
-                report.build(out)
+                _report(out)
+
+
+def _report(out: Path) -> None:
+    """The report of whatever is there; a fault in it must not hide how the run ended."""
+    try:
+        report.build(out)
+    except Exception as error:
+        logger.warning("the report could not be built (%s): `accord report %s` tries again", error, out)
 
 
 def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Result:
@@ -468,7 +476,10 @@ def _threads() -> int:
 @contextmanager
 def _only_one(out: Path) -> Iterator[None]:
     """Two processes on one run directory would overwrite each other."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(f"{out} is a file, a run needs a directory: give another --out") from None
     with open(out / ".lock", "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -133,3 +133,21 @@ def test_a_reward_model_with_two_labels_is_refused(accord, tiny_folder, tmp_path
     code, _, err = accord("evaluate", str(folder), str(pairs))
     assert code == 2
     assert "2 labels" in err
+
+
+def test_an_interrupt_says_that_nothing_is_lost(accord, recipe, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("accord.pipeline.run", interrupted)
+    code, _, err = accord("run", recipe, "--out", str(tmp_path / "run"))
+    assert code == 1
+    assert "goes on from the last saved step" in err
+
+
+def test_a_file_where_the_run_directory_should_be(accord, recipe, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    code, _, err = accord("run", recipe, "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert "needs a directory" in err
+    assert (tmp_path / "run").read_text() == "mine"
