@@ -50,7 +50,10 @@ def arguments() -> argparse.Namespace:
         "--trl-autocast", action="store_true", help="TRL: bf16 autocast over the bf16 weights (slower here)"
     )
     parser.add_argument(
-        "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the weights, both sides"
+        "--dtype",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="of the weights, both sides; auto: what accord takes on this machine",
     )
     parser.add_argument("--kl-coefficient", type=float, default=0.05, help="online steps, both sides")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "cpu.json")
@@ -170,7 +173,14 @@ def measure(
     return result, facts
 
 
+def resolved_dtype(name: str) -> Literal["bfloat16", "float32"]:
+    from accord import models
+
+    return "bfloat16" if str(models.resolve_dtype(name)) == "torch.bfloat16" else "float32"
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    args.dtype = resolved_dtype(args.dtype)
     names = args.workloads or [name for name in WORKLOADS if args.only != "trl" or WORKLOADS[name].peer]
     given = [
         Path(arg).name if arg.startswith("/") else arg for arg in sys.argv[1:]
