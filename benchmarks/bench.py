@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("trl", "accord"), help="one side alone, for a look at it")
     parser.add_argument(
-        "--trl-autocast", action="store_true", help="TRL: bf16 autocast over the bf16 weights (slower here)"
+        "--trl-autocast", action="store_true", help="TRL: bf16 autocast over the bf16 weights"
     )
     parser.add_argument(
         "--dtype",
