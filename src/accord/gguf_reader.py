@@ -1,7 +1,7 @@
 """A direct reader of Llama models in GGUF files: tensors, configuration, tokenizer.
 
-transformers reads GGUF too, in 13–28 s; this takes about 4 s and gives the same bfloat16 weights. Only the
-Llama architecture is read here: every other one is left to transformers (see ``models.load_causal``).
+transformers reads GGUF too, more slowly. Only the Llama architecture is read here: every other one is left to
+transformers (see ``models.load_causal``).
 """
 
 from __future__ import annotations
