@@ -1,6 +1,6 @@
 """A direct reader of Llama models in GGUF files: tensors, configuration, tokenizer.
 
-transformers reads GGUF too, through a general path. Only Llama is read here: every other architecture is left to
+transformers reads GGUF too, through a general path. Only Llama is read here: other architectures are left to
 transformers (see ``models.load_causal``).
 """
 
