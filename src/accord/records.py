@@ -162,6 +162,7 @@ class Comparison:
         strength: how clear the preference is, in the annotator's own units (None: not asked).
         annotator: who judged; simulated annotators are named ``simulated:…``.
         source: where the label comes from (file or judge), for reports.
+        criterion: what was asked (helpful, harmless, …); empty where it was simply which is better.
     """
 
     pair: Pair
@@ -170,6 +171,7 @@ class Comparison:
     strength: float | None = None
     source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    criterion: str = ""
 
     @property
     def prompt(self) -> Prompt:
@@ -188,6 +190,8 @@ class Comparison:
         out = self.pair.to_json()
         out |= {"verdict": self.verdict, "annotator": self.annotator, "strength": self.strength}
         out |= {"source": self.source, "meta": dict(self.meta)}
+        if self.criterion:
+            out["criterion"] = self.criterion
         return out
 
     @classmethod
@@ -199,6 +203,51 @@ class Comparison:
             value.get("strength"),
             value.get("source", ""),
             value.get("meta") or {},
+            value.get("criterion", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Several answers to one prompt, put in order by one annotator.
+
+    Attributes:
+        ranks: the place of the response at the same index, 1 the best; equal numbers are ties.
+    """
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+    ranks: tuple[int, ...]
+    annotator: str = ""
+    source: str = ""
+    criterion: str = ""
+    round: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        out = {name: getattr(self, name) for name in ("annotator", "source", "criterion", "round")}
+        return {
+            "prompt": self.prompt.to_json(),
+            "responses": [response.to_json() for response in self.responses],
+            "ranks": list(self.ranks),
+        } | out
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Ranking:
+        responses = tuple(Response.from_json(r) for r in value["responses"])
+        ranks = tuple(int(rank) for rank in value["ranks"])
+        if len(ranks) != len(responses) or len(responses) < 2:
+            raise BadInput(
+                f"a ranking has {len(responses)} responses and {len(ranks)} ranks: give 2 responses or more"
+                " and one rank for each"
+            )
+        return cls(
+            Prompt.from_json(value["prompt"]),
+            responses,
+            ranks,
+            value.get("annotator", ""),
+            value.get("source", ""),
+            value.get("criterion", ""),
+            int(value.get("round", 0)),
         )
 
 
