@@ -181,6 +181,9 @@ class Online(Config):
     kl: Kl = Kl()
     sampling: Sampling = Sampling()
     clip: Annotated[float, Field(gt=0)] = 0.2
+    importance_cap: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="largest weight that corrects a token for the sampler's other arithmetic"
+    )
     value_clip: Annotated[float, Field(gt=0)] = 0.2
     value_coefficient: Annotated[float, Field(gt=0)] = 0.1
     gamma: Probability = 1.0

@@ -13,9 +13,10 @@ import psutil
 import torch
 import transformers
 
-from accord import batches, models, tensors
+from accord import batches, models, tensors, towers
 from accord.batches import Group
 from accord.config import Model, Sampling
+from accord.number_format import bfloat16_speedup
 from accord.records import BadInput, Prompt
 from accord.sampling.local import LocalSampler
 
@@ -46,15 +47,19 @@ def machine() -> list[Check]:
         ),
         Check("accelerator", True, accelerator),
         Check("threads", True, f"{torch.get_num_threads()}"),
-        Check(
-            "number format",
-            True,
-            f"{dtype} ".removeprefix("torch.")
-            + ("in hardware" if dtype == torch.bfloat16 else "(no AMX, where float32 is faster)"),
-        ),
+        Check("number format", True, _number_format(dtype)),
         Check("memory", memory > 2, f"{memory:.1f} GB free, 2 GB needed for the demo"),
         Check("disk", free > 3, f"{free:.1f} GB free, 3 GB needed for the demo"),
     ]
+
+
+def _number_format(dtype: torch.dtype) -> str:
+    name = str(dtype).removeprefix("torch.")
+    if torch.cuda.is_available():
+        return f"{name} (CUDA)"
+    return (
+        f"{name} (bfloat16 products run at {bfloat16_speedup(models.cache_folder()):.1f} × float32's speed)"
+    )
 
 
 def model_checks(settings: Model) -> list[Check]:
@@ -104,8 +109,8 @@ def _template(tokenizer: Any, prompt: Prompt) -> tuple[bool, str]:
 @torch.no_grad()
 def _logps(model: Any, groups: tuple[Group, ...]) -> torch.Tensor:
     packed = batches.pack(groups, models.device())
-    hidden_TH = models.Tower(models.base_of(model)).hidden(packed)
-    return tensors.head_logps(hidden_TH[packed.predictor_R], models.head_of(model), packed.target_R)[0].cpu()
+    hidden_TH = towers.Tower(towers.base_of(model)).hidden(packed)
+    return tensors.head_logps(hidden_TH[packed.predictor_R], towers.head_of(model), packed.target_R)[0].cpu()
 
 
 def _flat(rollouts: batches.Rollouts) -> torch.Tensor:

@@ -25,6 +25,7 @@ from accord.execution.local import Local
 from accord.records import BadInput, Comparison, Response
 from accord.scoring.reward_model import RewardModelScorer
 from accord.streams import generator, permutation
+from accord.towers import TrunkStates
 from accord.workspace import Workspace, check_bad_steps
 
 MAX_BAD_STEPS = 3
@@ -104,14 +105,20 @@ class RewardTrainer:
             )
         return main + losses.centering_penalty(a_N, b_N, self.config.centering, count=count)
 
-    def step(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Train on one batch; returns loss (nats per comparison), accuracy (share of decided pairs), norm."""
+    def step(self, examples: Sequence[Example], trunk: TrunkStates | None = None) -> dict[str, float]:
+        """Train on one batch; returns loss (nats per comparison), accuracy (share of decided pairs), norm.
+
+        Args:
+            trunk: hidden states of the frozen trunk, where they are known already.
+        """
         total, right, decided = 0.0, 0.0, 0
-        lengths = [len(e.group.prompt) + sum(map(len, e.group.responses)) for e in examples]
+        lengths = [batches.stream_length(e.group) for e in examples]
         for run in batches.by_budget(lengths, batches.MICROBATCH_TOKENS):
             part = [examples[i] for i in run]
-            packed = batches.pack([e.group for e in part], models.device())
-            a_N, b_N = self.scorer.raw(packed).view(-1, 2).unbind(1)
+            groups = [e.group for e in part]
+            packed = batches.pack(groups, models.device())
+            trunk_TH = trunk.of(groups) if trunk is not None else None
+            a_N, b_N = self.scorer.raw(packed, trunk_TH).view(-1, 2).unbind(1)
             outcome_N = torch.tensor([e.outcome for e in part], device=a_N.device)
             loss = self.loss(a_N, b_N, outcome_N, len(examples))
             self.execution.backward(loss)
@@ -158,17 +165,18 @@ def train(
     if done:
         trainer.execution.load(state["execution"])
     progress = work.progress(total, done)
+    trunk = TrunkStates(trainer.scorer.tower, [e.group for e in (*examples, *held_out)], models.device())
     for step in range(done, total):
         begun = time.monotonic()
         order = permutation(len(examples), work.seed, "reward", work.round, step // per_epoch)
         first = step % per_epoch * config.pairs_per_step
         batch = [examples[i] for i in order[first : first + config.pairs_per_step]]
-        figures = trainer.step(batch)
+        figures = trainer.step(batch, trunk)
         check_bad_steps(trainer.execution.bad_steps, MAX_BAD_STEPS, "reward", step)
         work.record(step, figures | {"pairs_per_second": len(batch) / (time.monotonic() - begun)})
         work.keep(step + 1, lambda: ({"execution": trainer.execution.state()}, {}))
         progress.advance(f"loss {figures['loss']:.3f}  accuracy {figures['accuracy']:.2f}")
-    reference = trainer.scorer.score_groups([e.group for e in examples])
+    reference = trainer.scorer.score_groups([e.group for e in examples], trunk)
     mean, std = float(reference.mean()), float(reference.std())
     if not (math.isfinite(std) and std > 1e-6):
         raise BadInput(
@@ -180,7 +188,8 @@ def train(
         "read_at": "last_token",
         "end_token": tokenizer.eos_token_id,
     }
-    card = measure(RewardModelScorer(model, tokenizer), held_out, held_rows, kept, bootstrap=bootstrap)
+    scorer = RewardModelScorer(model, tokenizer, trainer.scorer.tower.start)
+    card = measure(scorer, held_out, held_rows, kept, trunk, bootstrap=bootstrap)
     learned = trainer.tie.detach()
     tie = float(nn.functional.softplus(learned) + 1e-4 if config.ties == "rao_kupper" else learned)
     ties = sum(1 for row in training if row.verdict == "tie")
@@ -201,6 +210,7 @@ def measure(
     examples: Sequence[Example],
     rows: Sequence[Comparison],
     training: Sequence[Comparison],
+    trunk: TrunkStates | None = None,
     *,
     bootstrap: int = 2000,
 ) -> dict[str, Any]:
@@ -209,7 +219,7 @@ def measure(
     Margins are in raw score units (nats of Bradley–Terry log odds), so that calibration is of the model
     itself.
     """
-    score_N2 = scorer.score_groups([e.group for e in examples]).view(-1, 2).double().numpy()
+    score_N2 = scorer.score_groups([e.group for e in examples], trunk).view(-1, 2).double().numpy()
     sign_N = np.array([1.0 if e.outcome == 0 else -1.0 for e in examples])
     margin_N = (score_N2[:, 0] - score_N2[:, 1]) * sign_N * scorer.std
     keys = [row.prompt.key for row in rows]
