@@ -164,8 +164,8 @@ def train(
     done, state, _ = work.resume()
     if done:
         trainer.execution.load(state["execution"])
-    progress = work.progress(total, done)
     trunk = TrunkStates(trainer.scorer.tower, [e.group for e in (*examples, *held_out)], models.device())
+    progress = work.progress(total, done)
     for step in range(done, total):
         begun = time.monotonic()
         order = permutation(len(examples), work.seed, "reward", work.round, step // per_epoch)

@@ -107,8 +107,8 @@ def train(
     losses: list[float] = list(extra.get("losses", []))
     if done:
         trainer.execution.load(state["execution"])
-    progress = work.progress(len(steps), done)
     trunk = TrunkStates(trainer.tower, groups, models.device())
+    progress = work.progress(len(steps), done)
     for step in range(done, len(steps)):
         started = time.monotonic()
         batch = [groups[i] for i in steps[step]]

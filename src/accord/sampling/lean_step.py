@@ -45,7 +45,7 @@ def fits(base: Any) -> bool:
 
 
 def product(weight: Tensor, bias: Tensor | None, rows: int) -> Product:
-    """x → x Wᵀ + b for about ``rows`` rows at a time; W (out, in) is copied into blocked order where it pays."""
+    """x → x Wᵀ + b for about ``rows`` rows at a time; W (out, in) is copied to blocked order if it pays."""
     if _blocked_order_pays(weight):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
         run: Any = torch.ops.mkldnn._linear_pointwise
