@@ -60,12 +60,7 @@ def _pipeline(
     target = out or Path("runs") / settings.name
     out_console.print(f"[bold]{settings.name}[/]  " + "; ".join(inputs.notes))
     if dry:
-        from accord.estimate import estimate
-
-        cost = estimate(
-            settings, len(inputs.demonstrations), len(inputs.train_prompts), len(inputs.comparisons)
-        )
-        for line in cost.lines():
+        for line in pipeline.cost(settings, inputs).lines():
             out_console.print(line)
         out_console.print(f"dry run: the recipe is valid, nothing was written to {target}")
         return

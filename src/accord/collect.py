@@ -77,7 +77,7 @@ def collect(
         )
         for prompt, responses in zip(batch, answers, strict=True):
             pairs.append(_different_pairs(prompt, responses, per_prompt, work.round, side))
-            progress.advance()
+        progress.advance(steps=len(batch))
     # One pair of each prompt first, then the second ones: a small budget still covers all prompts.
     spread = [row[i] for i in range(per_prompt) for row in pairs if i < len(row)][: config.pairs]
     if not spread:

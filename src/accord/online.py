@@ -519,7 +519,8 @@ def train(
             return
         k = samples if step in (0, config.steps) else curve_samples
         seed = stream_seed(work.seed, "evaluate", work.round, step)
-        evaluations.append({"step": step, "rows": trainer.evaluate(test_prompts, k, seed)})
+        with progress.aside(left=-(-(config.steps - step) // config.evaluate_every)):
+            evaluations.append({"step": step, "rows": trainer.evaluate(test_prompts, k, seed)})
 
     for step in range(done, config.steps):
         if step % config.evaluate_every == 0:

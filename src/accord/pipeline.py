@@ -30,9 +30,10 @@ import accord
 from accord import checkpoints, config, evidence, formats, models, online, report, reward_model, sft
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
+from accord.estimate import Estimate, estimate, sizes
 from accord.judging import judge_from
 from accord.metrics import MetricsLog
-from accord.records import BadInput, Comparison, Finding, Pair, Prompt, write_jsonl
+from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
 from accord.scoring.reward_model import RewardModelScorer
 from accord.store import LabelStore
 from accord.streams import stream_seed
@@ -46,7 +47,7 @@ Until = Literal["sft", "reward", "evidence"]
 class Inputs:
     """What a run reads, split by prompt."""
 
-    demonstrations: tuple[Any, ...]
+    demonstrations: tuple[Demonstration, ...]
     train_prompts: tuple[Prompt, ...]
     test_prompts: tuple[Prompt, ...]
     comparisons: tuple[Comparison, ...]
@@ -68,17 +69,32 @@ class Result:
 
 @dataclass
 class _Running:
-    """The run in progress: where it writes, what it has done."""
+    """The run in progress: where it writes, what it has done, what it is expected still to take."""
 
     run: Run
     out: Path
     log: MetricsLog
+    expected: dict[str, float]
     stages: list[dict[str, Any]] = field(default_factory=list)
     quiet: bool = False
 
     def workspace(self, stage: str, round: int, key: str, seconds: float) -> Workspace:
         folder = self.out / "unfinished" / (stage if stage == "sft" else f"round-{round}-{stage}")
-        return Workspace(stage, self.run.seed, round, folder, key, seconds, self.log, self.quiet)
+        rest = self.rest(stage, round)
+        return Workspace(stage, self.run.seed, round, folder, key, seconds, self.log, self.quiet, rest)
+
+    def rest(self, stage: str, round: int) -> float:
+        """Seconds that the stages after this one will take: the estimate, scaled by how it did so far."""
+        names = [name for name in self.expected if name != "sft"]
+        order = [("sft", 0)] + [(name, r) for r in range(self.run.rounds) for name in names]
+        each = {n: s / (1 if n == "sft" else self.run.rounds) for n, s in self.expected.items()}
+        kinds = {"sft": "sft", "pairs": "collect", "reward": "reward", "policy": "optimize"}
+        made = [(kinds[s["stage"].split("/")[-1]], s["seconds"]) for s in self.stages if not s["cached"]]
+        known = [(seconds, each[name]) for name, seconds in made if each.get(name)]
+        factor = sum(m for m, _ in known) / sum(e for _, e in known) if known else 1.0
+        here = ({"online": "optimize"}.get(stage, stage), round)
+        later = order[order.index(here) + 1 :] if here in order else []
+        return factor * sum(each[name] for name, _ in later)
 
     def stage(self, name: str, key: str, make: Callable[[], None]) -> bool:
         """Make the artefact ``name`` unless it is there already, whole and with the same key."""
@@ -87,7 +103,8 @@ class _Running:
         hit = checkpoints.cached(folder, key) is not None
         if not hit:
             make()
-        self.stages.append({"stage": name, "seconds": round(time.monotonic() - began, 2), "cached": hit})
+        seconds = round(time.monotonic() - began, 2)
+        self.stages.append({"stage": name, "seconds": seconds, "cached": hit})
         return hit
 
 
@@ -98,7 +115,7 @@ def read_inputs(run: Run) -> Inputs:
         BadInput: missing or damaged files, nothing to sample from, test prompts that are in the training set.
     """
     data, notes = run.data, []
-    demonstrations: tuple[Any, ...] = ()
+    demonstrations: tuple[Demonstration, ...] = ()
     if run.sft is not None:
         if data.demonstrations is None:
             raise BadInput(
@@ -124,7 +141,7 @@ def read_inputs(run: Run) -> Inputs:
     if data.test_comparisons is not None:
         test_comparisons = formats.read_comparisons(data.test_comparisons).rows
     if data.test_prompts is None:  # a prompt that is learned from elsewhere cannot be held out
-        learned = {row.prompt.key for row in (*demonstrations, *comparisons)}
+        learned = {d.prompt.key for d in demonstrations} | {c.prompt.key for c in comparisons}
         fresh = [p for p in prompts if p.key not in learned]
         split = formats.split_by_prompt(fresh, data.test_fraction, key=lambda p: p.key, seed=run.seed)
         held = {p.key for p in split[1]}
@@ -144,6 +161,12 @@ def read_inputs(run: Run) -> Inputs:
     )
     notes.append(f"{len(train)} prompts to train on, {len(test)} held out")
     return Inputs(demonstrations, tuple(train), tuple(test), comparisons, test_comparisons, tuple(notes))
+
+
+def cost(run: Run, inputs: Inputs) -> Estimate:
+    """Memory and time of a run on these inputs, nothing trained and nothing written."""
+    tokenizer = models.load_tokenizer(run.model, models.locate(run.model))
+    return estimate(run, sizes(tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.comparisons))
 
 
 def _refuse_overlap(what: str, keys: Sequence[str], where: str, others: Sequence[str]) -> None:
@@ -194,7 +217,8 @@ def run(
             wandb=logging_config.wandb,
             trackio=logging_config.trackio,
         ) as log:
-            running = _Running(settings, out, log, quiet=quiet)
+            expected = {} if quiet else cost(settings, inputs).seconds
+            running = _Running(settings, out, log, expected, quiet=quiet)
             try:
                 return _rounds(running, inputs, began, until)
             finally:
