@@ -207,26 +207,33 @@ def sample(
     model: Annotated[str, typer.Argument(help="folder, hub id or .gguf file")],
     prompt: Annotated[str, typer.Argument(help="what the user says")],
     count: Annotated[int, typer.Option("-n", min=1, help="samples")] = 3,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 48,
-    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    seed: Annotated[int, typer.Option()] = 0,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="a sampling setting, for example temperature=0.7")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="random seed; the same seed gives the same answers")] = 0,
+    out: Annotated[Path | None, typer.Option(help="also write prompt and answers here, JSON Lines")] = None,
     chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Answers of a model to one prompt.
+    """Answers of a model to one prompt. Settings: temperature, max_new_tokens, top_p, top_k, batch_size.
 
-    Example: accord sample runs/demo/round-0/policy "My train was late again."
+    Example: accord sample runs/demo/round-0/policy "My train was late again." --set temperature=0.7
     """
-    from accord import config, models
-    from accord.collect import sample_responses
+    from accord import collect, config
     from accord.records import Prompt
-    from accord.sampling.local import LocalSampler
 
-    loaded, tokenizer = models.load_causal(config.Model(path=model, chat_template=chat_template))
-    sampler = LocalSampler(loaded, models.end_tokens(loaded, tokenizer))
-    sampling = config.Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    for response in sample_responses(
-        sampler, tokenizer, [Prompt.from_text(prompt)], count, sampling, seed, model
-    )[0]:
+    sampling = config.validate(
+        config.Sampling, config.apply_overrides({"max_new_tokens": 48}, set or []), "sampling"
+    )
+    settings, asked = config.Model(path=model, chat_template=chat_template), Prompt.from_text(prompt)
+    if dry_run:
+        tokens = collect.check_prompt(settings, asked, sampling)
+        out_console.print(
+            f"dry run: {tokens} prompt tokens, up to {count} × {sampling.max_new_tokens} new ones;"
+            " nothing was sampled or written"
+        )
+        return
+    for response in collect.answer(settings, asked, count, sampling, seed, out):
         out_console.print("• " + response.text, markup=False)
 
 
@@ -247,6 +254,7 @@ def report(
 def doctor(
     model: Annotated[str | None, typer.Option(help="also test this model (folder, hub id, .gguf)")] = None,
     chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the results here, JSON")] = None,
 ) -> None:
     """Self-tests of this machine and of a model.
 
@@ -265,6 +273,8 @@ def doctor(
     for check in found:
         table.add_row(check.name, check.result, "[green]ok[/]" if check.ok else "[red]wrong[/]")
     Console().print(table)
+    if out is not None:
+        out.write_text(json.dumps([vars(check) for check in found], indent=1), encoding="utf-8")
     if not all(check.ok for check in found):
         raise typer.Exit(1)
 
@@ -275,6 +285,7 @@ def data_check(
     against: Annotated[Path | None, typer.Option(help="another split: prompts in both are leakage")] = None,
     model: Annotated[str | None, typer.Option(help="count tokens with this model's tokenizer")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    out: Annotated[Path | None, typer.Option(help="also write the report here, JSON")] = None,
 ) -> None:
     """Counts, lengths, duplicates, leakage, contradictions; exit code 2 with file, line and reason for what
     is wrong.
@@ -294,8 +305,11 @@ def data_check(
             return ids
 
     found = data_report.check(file, tokenizer=tokenizer, against=against)
+    document = json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"
+    if out is not None:
+        out.write_text(document, encoding="utf-8")
     if as_json:
-        sys.stdout.write(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(document)
     else:
         for line in found.lines():
             out_console.print(line, markup=False, highlight=False)

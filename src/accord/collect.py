@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from accord import models
-from accord.config import Collect
-from accord.records import BadInput, Pair, Prompt, Response
+from accord.config import Collect, Model, Sampling
+from accord.records import BadInput, Pair, Prompt, Response, write_jsonl
 from accord.sampling.local import LocalSampler
 from accord.streams import generator, permutation, stream_seed
 from accord.workspace import Workspace
+
+DEFAULT_SAMPLING = Sampling(max_new_tokens=48)
 
 
 def sample_responses(
@@ -32,6 +35,37 @@ def sample_responses(
         [Response(models.decode(tokenizer, r, ends), r, next(finished), policy) for r in group.responses]
         for group in rollouts.groups
     ]
+
+
+def check_prompt(settings: Model, prompt: Prompt, sampling: Sampling) -> int:
+    """Tokens of the prompt, once model and prompt are known to be usable; only the tokenizer is loaded.
+
+    Raises:
+        BadInput: no such model, no chat template.
+    """
+    return len(models.encode_prompt(models.load_tokenizer(settings, models.locate(settings)), prompt))
+
+
+def answer(
+    settings: Model,
+    prompt: Prompt,
+    count: int,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    seed: int = 0,
+    out: Path | None = None,
+) -> list[Response]:
+    """``count`` answers of a model to one prompt; also written to ``out`` as JSON Lines where it is given.
+
+    Raises:
+        BadInput: no such model, no chat template, or a prompt that leaves no room in the context.
+    """
+    model, tokenizer = models.load_causal(settings)
+    sampler = LocalSampler(model, models.end_tokens(model, tokenizer))
+    found = sample_responses(sampler, tokenizer, [prompt], count, sampling, seed, settings.path)[0]
+    if out is not None:
+        rows = [{"prompt": prompt.to_json(), "response": r.text, "finished": r.finished} for r in found]
+        out.write_text(write_jsonl(rows), encoding="utf-8")
+    return found
 
 
 def fitting_prompts(tokenizer: Any, prompts: Sequence[Prompt], limit: int) -> list[Prompt]:

@@ -30,7 +30,8 @@ import accord
 from accord import checkpoints, config, evidence, formats, models, online, report, reward_model, sft
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
-from accord.estimate import Estimate, estimate, sizes
+from accord.disk import require_free
+from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
 from accord.judging import judge_from
 from accord.metrics import MetricsLog
 from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
@@ -96,12 +97,20 @@ class _Running:
         later = order[order.index(here) + 1 :] if here in order else []
         return factor * sum(each[name] for name, _ in later)
 
-    def stage(self, name: str, key: str, make: Callable[[], None]) -> bool:
-        """Make the artefact ``name`` unless it is there already, whole and with the same key."""
+    def stage(
+        self, name: str, key: str, make: Callable[[], None], trained: config.Weights | None = None
+    ) -> bool:
+        """Make the artefact ``name`` unless it is there already, whole and with the same key.
+
+        Args:
+            trained: which weights the stage trains; the room that they need is asked for before the work.
+        """
         folder, began = self.out / name, time.monotonic()
         checkpoints.recover(folder)
         hit = checkpoints.cached(folder, key) is not None
         if not hit:
+            if trained is not None:
+                require_free(folder, checkpoint_bytes(self.run, trained))
             make()
         seconds = round(time.monotonic() - began, 2)
         self.stages.append({"stage": name, "seconds": seconds, "cached": hit})
@@ -332,7 +341,7 @@ def _sft(
             figures = sft.train(model, tokenizer, inputs.demonstrations, settings, work, **limits)
         _save(model, tokenizer, out / "sft", key, {"figures": figures})
 
-    running.stage("sft", key, make)
+    running.stage("sft", key, make, (settings or config.Sft()).weights)
     return key, out / "sft"
 
 
@@ -399,7 +408,7 @@ def _reward(
         card["label_source"] = _label_source(run)
         _save(model, tokenizer, folder, key, {}, card)
 
-    running.stage(name, key, make)
+    running.stage(name, key, make, settings.weights)
     card: dict[str, Any] = json.loads((folder / "accord_reward.json").read_text(encoding="utf-8"))
     return card
 
@@ -463,7 +472,7 @@ def _optimise(
     checkpoints.recover(rollouts)
     if checkpoints.cached(rollouts, key) is None and (out / name).exists():
         checkpoints.discard(out / name)
-    running.stage(name, key, make)
+    running.stage(name, key, make, settings.weights)
     found = json.loads((rollouts / "evaluations.json").read_text(encoding="utf-8"))
     return found["evaluations"], found["best_of"]
 

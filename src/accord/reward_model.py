@@ -54,7 +54,7 @@ def encode(
     """
     examples, kept = [], []
     for row in comparisons:
-        if row.verdict not in OUTCOME or (row.verdict == "tie" and config.ties == "drop"):
+        if not _says_something(row, config):
             continue
         prompt = models.encode_prompt(tokenizer, row.prompt)
         a, b = _tokens(tokenizer, row.pair.a), _tokens(tokenizer, row.pair.b)
@@ -63,6 +63,10 @@ def encode(
         examples.append(Example(Group(prompt, (a, b)), OUTCOME[row.verdict]))
         kept.append(row)
     return examples, kept
+
+
+def _says_something(row: Comparison, config: Reward) -> bool:
+    return row.verdict in OUTCOME and not (row.verdict == "tie" and config.ties == "drop")
 
 
 def _tokens(tokenizer: Any, response: Response) -> Tokens:
@@ -151,9 +155,14 @@ def train(
     examples, kept = encode(tokenizer, training, config, **limits)
     held_out, held_rows = encode(tokenizer, test, config.model_copy(update={"ties": "drop"}), **limits)
     if len(examples) < config.minimum_pairs:
+        unusable = sum(_says_something(row, config) for row in training) - len(examples)
+        why = (
+            f" ({unusable} have an empty side, equal sides, or more tokens than data.max_prompt_tokens or"
+            " data.max_response_tokens)"
+        )
         raise BadInput(
-            f"there are {len(examples)} usable pairs of {len(training)}, at least {config.minimum_pairs} are"
-            " needed: label more, or lower reward.minimum_pairs"
+            f"there are {len(examples)} usable pairs of {len(training)}{why if unusable else ''}, at least"
+            f" {config.minimum_pairs} are needed: label more, or lower reward.minimum_pairs"
         )
     if not held_out:
         raise BadInput("no usable held-out pair is left to measure the reward model: label more pairs")
