@@ -347,7 +347,7 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             sys.exit(error.exit_code)
-        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne"):
+        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne", "SelfTestFailed"):
             _fail(str(error), 1)
         raise
     if code == INTERRUPTED:

@@ -135,7 +135,10 @@ Judge = Annotated[Simulated | FileJudge, Field(discriminator="kind")]
 
 
 class Reward(Config):
-    epochs: Count = 2
+    epochs: Annotated[int, Field(ge=0)] = Field(2, description="0: the fitted head alone (head_start: probe)")
+    head_start: Literal["normal", "probe"] = Field(
+        "normal", description="normal: N(0, 1/√(d+1)); probe: fitted to the frozen hidden states first"
+    )
     pairs_per_step: Count = 32
     weights: Weights = Weights()
     optimizer: Optimizer = Optimizer(learning_rate=5e-5, warmup_steps=5, schedule="linear")
@@ -148,6 +151,14 @@ class Reward(Config):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     minimum_pairs: Count = 50
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+    @model_validator(mode="after")
+    def _trained(self) -> Reward:
+        if self.epochs == 0 and self.head_start == "normal":
+            raise ValueError(
+                "epochs is 0 and the head is random: set epochs to 1 or more, or head_start: probe"
+            )
+        return self
 
 
 class Kl(Config):

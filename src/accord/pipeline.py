@@ -27,7 +27,18 @@ import torch
 import transformers
 
 import accord
-from accord import checkpoints, config, evidence, formats, models, online, report, reward_model, sft
+from accord import (
+    checkpoints,
+    config,
+    evidence,
+    formats,
+    models,
+    online,
+    report,
+    reward_model,
+    self_tests,
+    sft,
+)
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
 from accord.disk import require_free
@@ -226,8 +237,13 @@ def run(
             wandb=logging_config.wandb,
             trackio=logging_config.trackio,
         ) as log:
-            expected = {} if quiet else cost(settings, inputs).seconds
-            running = _Running(settings, out, log, expected, quiet=quiet)
+            expected = cost(settings, inputs)
+            room = self_tests.memory(expected.memory_bytes)
+            if not room.ok:  # an estimate: it warns and does not refuse
+                logger.warning(
+                    "memory may not suffice: %s; train fewer layers, or smaller batches", room.result
+                )
+            running = _Running(settings, out, log, expected.seconds, quiet=quiet)
             try:
                 return _rounds(running, inputs, began, until)
             finally:
@@ -338,6 +354,7 @@ def _sft(
         figures: dict[str, float] = {}
         if settings is not None:
             work = running.workspace("sft", 0, key, settings.checkpoint_seconds)
+            self_tests.insist(self_tests.tokens(model, tokenizer))
             figures = sft.train(model, tokenizer, inputs.demonstrations, settings, work, **limits)
         _save(model, tokenizer, out / "sft", key, {"figures": figures})
 
@@ -402,6 +419,7 @@ def _reward(
             training, test = list(split[0]), list(split[1])
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
         model = reward_model.new(str(sft_folder), dtype, tokenizer, run.seed, round)
+        self_tests.insist(self_tests.reward(model, tokenizer))
         card = reward_model.train(
             model, tokenizer, training, test, settings, work, bootstrap=run.evaluate.bootstrap, **limits
         )
@@ -437,6 +455,15 @@ def _optimise(
         if settings.algorithm == "ppo":
             critic = online.new_critic(settings.critic_start, reward, str(sft_folder), tokenizer, dtype)
         policy = models.load_policy(sft_folder, dtype)
+        theirs = models.load_tokenizer(config.Model(path=str(reward.name_or_path)), str(reward.name_or_path))
+        self_tests.insist(
+            [
+                *self_tests.tokens(policy, tokenizer),
+                *self_tests.policy(policy, tokenizer),
+                *self_tests.reward(reward, tokenizer),
+                self_tests.same_tokenizer(tokenizer, theirs),
+            ]
+        )
         trainer = online.OnlineTrainer(
             policy,
             tokenizer,
