@@ -1,0 +1,406 @@
+"""What to label next, and who holds it: the one place that decides both.
+
+Collection fills the queue (`enqueue`); `next_items` hands out its items. Each item has ``overlap`` slots. A slot
+is held by a lease that its holder's browser keeps alive, or filled by a judgement, and never more than
+``overlap`` are: every change happens under the writers' lock and ends in `recount`. A lease that ran out is
+free at the very next request. A strategy that knows better than *first come, first served* sets ``priority``.
+
+Functions take an open write transaction and the time; they keep no state and read no clock.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sql
+
+from accord.records import content_hash
+from accord.store.campaign import Campaign
+from accord.store.schema import assignments, gold, items, judgements, people, queue
+
+NEVER = 4e12  # Unix seconds: what an operator assigned does not run out
+
+
+def enqueue(connection: sql.Connection, ids: Sequence[str], overlap: int, priority: float = 0.0) -> None:
+    """Put items on the queue, in the order of ``ids``; one that is there gets the larger overlap."""
+    known: set[str] = set()
+    for part in _parts(ids):
+        known |= set(connection.scalars(sql.select(queue.c.item).where(queue.c.item.in_(part))))
+        connection.execute(
+            sql.update(queue)
+            .where(queue.c.item.in_(part), queue.c.overlap < overlap)
+            .values(overlap=overlap)
+        )
+    last = connection.scalar(sql.select(sql.func.max(queue.c.sequence))) or 0
+    fresh = [item for item in dict.fromkeys(ids) if item not in known]
+    rows = [
+        {
+            "item": item,
+            "sequence": last + n,
+            "priority": priority,
+            "overlap": overlap,
+            "taken": 0,
+            "done": 0,
+            "elsewhere": 0,
+        }
+        for n, item in enumerate(fresh, start=1)
+    ]
+    if rows:
+        connection.execute(sql.insert(queue), rows)
+        recount_elsewhere(connection, fresh)
+
+
+def enqueue_rest(connection: sql.Connection, overlap: int) -> int:
+    """Put every stored item on the queue that is not there yet. Returns how many came."""
+    missing = list(
+        connection.scalars(
+            sql.select(items.c.id)
+            .where(~sql.exists().where(queue.c.item == items.c.id))
+            .order_by(items.c.sequence)
+        )
+    )
+    enqueue(connection, missing, overlap)
+    return len(missing)
+
+
+def recount(connection: sql.Connection, ids: Sequence[str]) -> None:
+    """Set ``taken`` and ``done`` of these items to what the assignments say."""
+    mine = sql.and_(assignments.c.item == queue.c.item, assignments.c.purpose == "label")
+    count = sql.select(sql.func.count()).select_from(assignments)
+    held = count.where(mine, assignments.c.state.in_(("assigned", "leased", "done")))
+    filled = count.where(mine, assignments.c.state == "done")
+    for part in _parts(ids):
+        connection.execute(
+            sql.update(queue)
+            .where(queue.c.item.in_(part))
+            .values(
+                taken=held.scalar_subquery() + queue.c.elsewhere,
+                done=filled.scalar_subquery() + queue.c.elsewhere,
+            )
+        )
+
+
+def recount_elsewhere(connection: sql.Connection, ids: Sequence[str]) -> None:
+    """Count the judgements of these items that came from files: they fill slots as well."""
+    from accord.store.labels import standing
+
+    on_queue: list[str] = []
+    for part in _parts(ids):
+        on_queue += connection.scalars(sql.select(queue.c.item).where(queue.c.item.in_(part)))
+    if not on_queue:
+        return
+    voices: dict[str, set[tuple[str, str]]] = {item: set() for item in on_queue}
+    for (item, annotator, _, said), row in standing(connection, on_queue).items():
+        if row.assignment is None:
+            voices[item].add((annotator, said))
+    for item, found in voices.items():
+        connection.execute(sql.update(queue).where(queue.c.item == item).values(elsewhere=len(found)))
+    recount(connection, on_queue)
+
+
+def _parts(ids: Sequence[str], size: int = 500) -> list[Sequence[str]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def expire(connection: sql.Connection, now: float) -> list[str]:
+    """Free the leases that ran out; returns their items."""
+    over = sql.and_(assignments.c.state == "leased", assignments.c.expires <= now)
+    late = list(connection.scalars(sql.select(assignments.c.item).where(over)))
+    if late:
+        connection.execute(sql.update(assignments).where(over).values(state="free"))
+        recount(connection, late)
+    return late
+
+
+def next_items(
+    connection: sql.Connection, annotator: str, campaign: Campaign, now: float, count: int
+) -> list[sql.Row[Any]]:
+    """Up to ``count`` assignments that ``annotator`` holds from now on: those held already come first.
+
+    Nobody gets an item twice, save one that is repeated on purpose; nobody who is paused gets a new one.
+    """
+    expire(connection, now)
+    held = list(
+        connection.execute(
+            sql.select(assignments)
+            .where(assignments.c.annotator == annotator, assignments.c.state.in_(("assigned", "leased")))
+            .order_by(assignments.c.created, assignments.c.id)
+            .limit(count)
+        )
+    )
+    paused = campaign.paused or connection.scalar(
+        sql.select(people.c.paused).where(people.c.name == annotator)
+    )
+    if paused:
+        return []
+    if held:
+        mine = [row.id for row in held if row.state == "leased"]
+        _extend(connection, mine, now + campaign.lease_seconds)
+    got: list[str] = []
+    while len(held) + len(got) < count:
+        found = _choose(connection, annotator, campaign, len(got))
+        if found is None:
+            break
+        item, purpose = found
+        got.append(_lease(connection, annotator, item, purpose, campaign, now + len(got) * 1e-6))
+        if purpose == "label":
+            recount(connection, [item])
+    fresh = connection.execute(sql.select(assignments).where(assignments.c.id.in_(got))).all() if got else []
+    return held + sorted(fresh, key=lambda row: got.index(row.id))
+
+
+def _choose(
+    connection: sql.Connection, annotator: str, campaign: Campaign, ahead: int
+) -> tuple[str, str] | None:
+    """The next (item, purpose) for this person: practice first, then what was mixed in, then the queue."""
+    practice = _measuring(connection, annotator, "practice")
+    if practice is not None:
+        return practice, "practice"
+    place = ahead
+    if campaign.gold_every or campaign.repeat_every:
+        place += _count(connection, annotator)
+    if campaign.gold_every and _lot(campaign.gold_every, "gold", annotator, place):
+        item = _measuring(connection, annotator, "gold")
+        if item is not None:
+            return item, "gold"
+    if campaign.repeat_every and _lot(campaign.repeat_every, "repeat", annotator, place):
+        item = _repeatable(connection, annotator, campaign.repeat_after)
+        if item is not None:
+            return item, "repeat"
+    item = from_queue(connection, annotator)
+    return None if item is None else (item, "label")
+
+
+def from_queue(connection: sql.Connection, annotator: str) -> str | None:
+    """The item with the highest priority (among equals the oldest) that has a free slot for this person."""
+    seen = sql.exists().where(
+        assignments.c.item == queue.c.item,
+        assignments.c.annotator == annotator,
+        assignments.c.purpose == "label",
+        assignments.c.state.in_(("assigned", "leased", "done", "withdrawn")),
+    )
+    said = sql.exists().where(
+        judgements.c.item == queue.c.item,
+        judgements.c.annotator == annotator,
+        judgements.c.assignment.is_(None),
+    )
+    kept = sql.exists().where(gold.c.item == queue.c.item, gold.c.purpose != "none")
+    item: str | None = connection.scalar(
+        sql.select(queue.c.item)
+        .where(queue.c.taken < queue.c.overlap, ~seen, ~said, ~kept)
+        .order_by(queue.c.priority.desc(), queue.c.sequence)
+        .limit(1)
+    )
+    return item
+
+
+def _measuring(connection: sql.Connection, annotator: str, purpose: str) -> str | None:
+    """The next gold or practice item that this person has not seen."""
+    seen = sql.exists().where(
+        assignments.c.item == gold.c.item,
+        assignments.c.annotator == annotator,
+        assignments.c.purpose == purpose,
+    )
+    found: str | None = connection.scalar(
+        sql.select(gold.c.item)
+        .join(items, items.c.id == gold.c.item)
+        .where(gold.c.purpose == purpose, ~seen)
+        .order_by(items.c.sequence)
+        .limit(1)
+    )
+    return found
+
+
+def _repeatable(connection: sql.Connection, annotator: str, after: int) -> str | None:
+    """An item that this person judged at least ``after`` judgements ago and was not asked about again."""
+    again = assignments.alias()
+    asked = sql.exists().where(
+        again.c.item == assignments.c.item,
+        again.c.annotator == annotator,
+        again.c.purpose == "repeat",
+    )
+    recent = (
+        sql.select(assignments.c.id)
+        .where(assignments.c.annotator == annotator, assignments.c.state == "done")
+        .order_by(assignments.c.finished.desc())
+        .limit(after)
+    )
+    found: str | None = connection.scalar(
+        sql.select(assignments.c.item)
+        .where(
+            assignments.c.annotator == annotator,
+            assignments.c.purpose == "label",
+            assignments.c.state == "done",
+            ~asked,
+            assignments.c.id.not_in(recent),
+        )
+        .order_by(assignments.c.finished)
+        .limit(1)
+    )
+    return found
+
+
+def _count(connection: sql.Connection, annotator: str) -> int:
+    """How many items this person has been given."""
+    return (
+        connection.scalar(
+            sql.select(sql.func.count())
+            .select_from(assignments)
+            .where(assignments.c.annotator == annotator, assignments.c.state.in_(("leased", "done")))
+        )
+        or 0
+    )
+
+
+def _lot(every: int, what: str, annotator: str, place: int) -> bool:
+    """One place in ``every``, at places that nobody can count out."""
+    return int(content_hash(what, annotator, str(place)), 16) % every == 0
+
+
+def shown_order(seed: str, annotator: str, item: str, answers: int, purpose: str) -> list[int]:
+    """In which order the answers stand on the page: uniform over all orders, the same when asked again.
+
+    Of a pair that is shown a second time, the sides are exchanged: who always takes the left is found out.
+    """
+    order = list(range(answers))
+    for last in range(answers - 1, 0, -1):  # Fisher-Yates; 2^64 / n is so near to uniform that nobody sees it
+        draw = int(content_hash("sides", seed, annotator, item, str(last)), 16) % (last + 1)
+        order[last], order[draw] = order[draw], order[last]
+    return order[::-1] if purpose == "repeat" else order
+
+
+def _lease(
+    connection: sql.Connection, annotator: str, item: str, purpose: str, campaign: Campaign, now: float
+) -> str:
+    """Give the item to the person: a row of its own, or the one that was given up before."""
+    there = sql.and_(
+        assignments.c.item == item,
+        assignments.c.annotator == annotator,
+        assignments.c.purpose == purpose,
+    )
+    held: dict[str, Any] = {"state": "leased", "created": now, "expires": now + campaign.lease_seconds}
+    before: str | None = connection.scalar(sql.select(assignments.c.id).where(there))
+    if before is not None:
+        connection.execute(sql.update(assignments).where(assignments.c.id == before).values(**held))
+        return before
+    answers = answer_count(connection, item)
+    order = shown_order(campaign.seed, annotator, item, answers, purpose)
+    row = held | {
+        "id": str(uuid.uuid4()),
+        "item": item,
+        "annotator": annotator,
+        "purpose": purpose,
+        "shown": json.dumps(order),
+    }
+    connection.execute(sql.insert(assignments), row)
+    return str(row["id"])
+
+
+def answer_count(connection: sql.Connection, item: str) -> int:
+    row = connection.execute(sql.select(items.c.kind, items.c.body).where(items.c.id == item)).one()
+    return 2 if row.kind == "pair" else len(json.loads(row.body)["responses"])
+
+
+def _extend(connection: sql.Connection, ids: Sequence[str], until: float) -> None:
+    if ids:
+        connection.execute(sql.update(assignments).where(assignments.c.id.in_(ids)).values(expires=until))
+
+
+def heartbeat(
+    connection: sql.Connection, annotator: str, ids: Sequence[str], campaign: Campaign, now: float
+) -> list[str]:
+    """Keep these leases alive. Returns those that the person still holds; the others went to somebody else."""
+    expire(connection, now)
+    held = list(
+        connection.scalars(
+            sql.select(assignments.c.id).where(
+                assignments.c.id.in_(ids),
+                assignments.c.annotator == annotator,
+                assignments.c.state.in_(("leased", "assigned")),
+            )
+        )
+    )
+    connection.execute(
+        sql.update(assignments)
+        .where(assignments.c.id.in_(held), assignments.c.state == "leased")
+        .values(expires=now + campaign.lease_seconds)
+    )
+    return held
+
+
+def release(connection: sql.Connection, annotator: str, ids: Sequence[str] | None = None) -> None:
+    """Give leases up at once (None: all of this person's)."""
+    which = sql.and_(assignments.c.annotator == annotator, assignments.c.state == "leased")
+    if ids is not None:
+        which = sql.and_(which, assignments.c.id.in_(ids))
+    found = list(connection.scalars(sql.select(assignments.c.item).where(which)))
+    if found:
+        connection.execute(sql.update(assignments).where(which).values(state="free"))
+        recount(connection, found)
+
+
+def assign(connection: sql.Connection, annotator: str, ids: Sequence[str], campaign: Campaign, now: float) -> int:
+    """Reserve items for one person until they are done; those that they judged already are left out.
+
+    The reservation takes a slot like any other. Where none is free, somebody else's lease (not a judgement)
+    gives way; where all are filled, the item gets one slot more, since the operator asked for one more voice.
+    """
+    given = 0
+    for item in ids:
+        state = connection.scalar(
+            sql.select(assignments.c.state).where(
+                assignments.c.item == item,
+                assignments.c.annotator == annotator,
+                assignments.c.purpose == "label",
+            )
+        )
+        if state in ("done", "assigned"):
+            continue
+        row = connection.execute(sql.select(queue).where(queue.c.item == item)).one_or_none()
+        if row is None:
+            continue
+        if row.taken >= row.overlap and state != "leased":
+            other = connection.scalar(
+                sql.select(assignments.c.id)
+                .where(
+                    assignments.c.item == item,
+                    assignments.c.purpose == "label",
+                    assignments.c.state == "leased",
+                )
+                .order_by(assignments.c.expires)
+                .limit(1)
+            )
+            if other is not None:
+                connection.execute(
+                    sql.update(assignments).where(assignments.c.id == other).values(state="withdrawn")
+                )
+            else:
+                connection.execute(
+                    sql.update(queue).where(queue.c.item == item).values(overlap=row.taken + 1)
+                )
+        mine = _lease(connection, annotator, item, "label", campaign, now)
+        connection.execute(
+            sql.update(assignments).where(assignments.c.id == mine).values(state="assigned", expires=NEVER)
+        )
+        recount(connection, [item])
+        given += 1
+    return given
+
+
+def withdraw(connection: sql.Connection, annotator: str, ids: Sequence[str] | None = None) -> list[str]:
+    """Take unfinished items away from one person (None: all); they go back to the queue. Returns them."""
+    which = sql.and_(
+        assignments.c.annotator == annotator,
+        assignments.c.purpose == "label",
+        assignments.c.state.in_(("leased", "assigned")),
+    )
+    if ids is not None:
+        which = sql.and_(which, assignments.c.item.in_(ids))
+    found = list(connection.scalars(sql.select(assignments.c.item).where(which)))
+    if found:
+        connection.execute(sql.update(assignments).where(which).values(state="withdrawn"))
+        recount(connection, found)
+    return found
