@@ -131,7 +131,15 @@ class FileJudge(Config):
     path: str = Field(description="JSON Lines: {pair id, verdict, annotator}; {round} is replaced")
 
 
-Judge = Annotated[Simulated | FileJudge, Field(discriminator="kind")]
+class HumanJudge(Config):
+    """People who compare the pairs in the labelling app (``accord label RUN``); the run waits for them."""
+
+    kind: Literal["human"] = "human"
+    labels_per_pair: Count = Field(1, description="different people that judge each pair")
+    criterion: str = Field("", description="which of the app's questions the reward model learns; empty: the overall one")
+
+
+Judge = Annotated[Simulated | FileJudge | HumanJudge, Field(discriminator="kind")]
 
 
 class Reward(Config):
@@ -279,7 +287,7 @@ def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[s
 
 
 def _sentence(error: Any, model: type[BaseModel]) -> str:
-    location = [p for p in error["loc"] if p not in ("simulated", "file")]
+    location = [p for p in error["loc"] if p not in ("simulated", "file", "human")]
     where = ".".join(str(p) for p in location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, error["loc"][:-1])

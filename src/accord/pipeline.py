@@ -245,7 +245,7 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 )
                 judge = judge_from(run.judge, seed=run.seed, run_folder=out)
                 judge.label(pairs, store)
-            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1))
+            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1), _criterion(run))
             labels_key = checkpoints.key("labels", [c.to_json() for c in all_labels])
             # 4. Reward model on all labels so far, from the SFT trunk.
             reward_key = checkpoints.key(
@@ -332,7 +332,8 @@ def _collect(
     def make() -> None:
         work = Workspace("collect", run.seed, round, log=running.log, quiet=running.quiet)
         model = models.load_policy(policy_folder, dtype)
-        pairs = collect(model, tokenizer, prompts, settings, work, policy_name)
+        origin = {"run": run.name, "model": run.model.path}
+        pairs = collect(model, tokenizer, prompts, settings, work, policy_name, origin)
 
         def write(target: Path) -> None:
             (target / "pairs.jsonl").write_text(write_jsonl(p.to_json() for p in pairs), encoding="utf-8")
@@ -340,9 +341,10 @@ def _collect(
         checkpoints.commit(folder, write, manifest={"key": key, "policy": policy_name})
 
     running.stage(name, key, make)
-    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    # Not splitlines: a sample may hold U+2028 or U+0085, which JSON leaves as they are.
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").split("\n")
     shutil.copyfile(folder / "pairs.jsonl", folder.parent / "pairs.jsonl")
-    return [Pair.from_json(json.loads(line)) for line in lines]
+    return [Pair.from_json(json.loads(line)) for line in lines if line]
 
 
 def _reward(
@@ -461,11 +463,18 @@ def _save(
     checkpoints.commit(folder, write, manifest={"key": key} | manifest, need_bytes=need)
 
 
+def _criterion(run: Run) -> str:
+    """Which question the reward model learns, where people were asked more than one."""
+    return run.judge.criterion if isinstance(run.judge, config.HumanJudge) else ""
+
+
 def _label_source(run: Run) -> str:
     if run.data.comparisons is not None:
         return f"people (file {Path(run.data.comparisons).name})"
     if isinstance(run.judge, config.FileJudge):
         return f"people (file {Path(run.judge.path).name})"
+    if isinstance(run.judge, config.HumanJudge):
+        return "people (labelling app)"
     return "simulated annotators (a stand-in for people)"
 
 

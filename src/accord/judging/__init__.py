@@ -7,9 +7,10 @@ from pathlib import Path
 from accord import config
 from accord.judging.base import Judge
 from accord.judging.human import LabelFile
+from accord.judging.people import People
 from accord.judging.simulated import SimulatedAnnotators
 
-__all__ = ["Judge", "LabelFile", "SimulatedAnnotators", "judge_from"]
+__all__ = ["Judge", "LabelFile", "People", "SimulatedAnnotators", "judge_from"]
 
 
 def judge_from(judge: config.Judge, *, seed: int, run_folder: str | Path) -> Judge:
@@ -19,3 +20,5 @@ def judge_from(judge: config.Judge, *, seed: int, run_folder: str | Path) -> Jud
             return SimulatedAnnotators(judge, seed)
         case config.FileJudge():
             return LabelFile(judge, run_folder)
+        case config.HumanJudge():
+            return People(judge, run_folder)

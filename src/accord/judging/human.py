@@ -75,7 +75,8 @@ class LabelFile:
         return (
             f"{len(missing)} of {total} pairs have no label yet: for each pair in {pairs_path} write one "
             f"line such as {example} into {self._labels_path(first.round)}{note}, verdict one of "
-            f"{', '.join(VERDICTS)}; then run the same command again"
+            f"{', '.join(VERDICTS)} (or judge in the browser: `accord label {self.run_folder}`); "
+            "then run the same command again"
         )
 
 
