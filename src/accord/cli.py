@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from accord.cli_label import app as label_app
+from accord.cli_label import watched
 from accord.records import BadInput, WaitingForLabels
 
 app = typer.Typer(
@@ -25,6 +27,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
+app.add_typer(label_app, name="label")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
@@ -121,11 +124,25 @@ def run(
     dry_run: DryRun = False,
     fresh: Fresh = False,
     quiet: Quiet = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="where labels are missing, wait for them and go on")
+    ] = False,
 ) -> None:
     """The whole loop: SFT, samples, comparisons, reward model, RL, evidence.
 
     Example: accord run recipes/demo.yaml --set online.steps=40 --seed 1
     """
+    if watch and not dry_run:
+        from accord import config
+
+        settings = config.load(recipe, set or [], seed=seed)
+        started = iter([fresh])  # --fresh clears once, not after each wait
+        watched(
+            lambda: _pipeline(recipe, set, seed, out, False, next(started, False), quiet, "evidence"),
+            settings,
+            out or Path("runs") / settings.name,
+        )
+        return
     _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "evidence")
 
 

@@ -136,7 +136,9 @@ class HumanJudge(Config):
 
     kind: Literal["human"] = "human"
     labels_per_pair: Count = Field(1, description="different people that judge each pair")
-    criterion: str = Field("", description="which of the app's questions the reward model learns; empty: the overall one")
+    criterion: str = Field(
+        "", description="which of the app's questions the reward model learns; empty: the overall one"
+    )
 
 
 Judge = Annotated[Simulated | FileJudge | HumanJudge, Field(discriminator="kind")]

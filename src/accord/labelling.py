@@ -1,26 +1,30 @@
 """Labelling from Python: serve a store to people, wait for them, take what they said.
 
-    with labelling.serve("runs/demo") as server:
-        print(server.address.links)
-        labelling.wait("runs/demo")
-    comparisons = labelling.to_dataset("runs/demo")
+with labelling.serve("runs/demo") as server:
+print(server.address.links)
+labelling.wait("runs/demo")
+comparisons = labelling.to_dataset("runs/demo")
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sql
 
 from accord import formats
-from accord.records import BadInput, Comparison, Pair, Prompt, Response
-from accord.store import LabelStore, campaign, queue
+from accord.records import BadInput, Comparison, Pair, Prompt, Response, write_jsonl
+from accord.store import LabelStore, campaign, measuring, queue
 from accord.store.people import Role
+from accord.store.schema import gold
 from accord.store.schema import queue as queue_table
+from accord.web import figures
 
 if TYPE_CHECKING:  # the server is imported where one is started: the rest works without it
     from accord.web.server import Server
@@ -43,7 +47,9 @@ def location_of(target: str | Path) -> str:
             raise BadInput(f"{path} is a folder, but no run: give a run directory, for example runs/demo")
         return str(path / "labels.db")
     if not path.exists():
-        raise BadInput(f"there is nothing at {path}: give a run directory, a file of pairs, or a database URL")
+        raise BadInput(
+            f"there is nothing at {path}: give a run directory, a file of pairs, or a database URL"
+        )
     if path.suffix in (".db", ".sqlite"):
         return str(path)
     return str(path.with_name(path.name.split(".")[0] + ".labels.db"))
@@ -78,8 +84,8 @@ def open_store(target: str | Path, *, store: str | None = None, overlap: int | N
 def read_items(path: str | Path) -> Iterator[Pair | tuple[Prompt, Sequence[Response], int]]:
     """What a file gives people to judge: pairs (with or without a verdict), or sets of answers to be ranked.
 
-    Rows are ``{"prompt", "a", "b"}`` as a run writes them, ``{"prompt", "responses": [...]}``, or any format of
-    comparisons that accord reads; verdicts in the file are not looked at.
+    Rows are ``{"prompt", "a", "b"}`` as a run writes them, ``{"prompt", "responses": [...]}``, or any format
+    of comparisons that accord reads; verdicts in the file are not looked at.
 
     Raises:
         BadInput: with file and line.
@@ -95,7 +101,9 @@ def read_items(path: str | Path) -> Iterator[Pair | tuple[Prompt, Sequence[Respo
                 else:
                     yield Pair.from_json(row)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise BadInput(f"{path}, line {number}: not a pair ({type(error).__name__}: {error})") from None
+                raise BadInput(
+                    f"{path}, line {number}: not a pair ({type(error).__name__}: {error})"
+                ) from None
         return
     for comparison in formats.read_comparisons(path).rows:
         yield comparison.pair
@@ -149,9 +157,7 @@ def serve(
     named: list[tuple[str, Role]] = [(n, "annotator") if isinstance(n, str) else n for n in annotators]
     opened = open_store(target, store=store, overlap=overlap)
     try:
-        return Server(
-            opened, host=host, port=port, people_=named, public_url=public_url, close_store=True
-        )
+        return Server(opened, host=host, port=port, people_=named, public_url=public_url, close_store=True)
     except BaseException:
         opened.close()
         raise
@@ -159,8 +165,6 @@ def serve(
 
 def remaining(store: LabelStore) -> int:
     """How many judgements the queue still lacks; gold and practice items are not waited for."""
-    from accord.store.schema import gold
-
     kept = sql.exists().where(gold.c.item == queue_table.c.item, gold.c.purpose != "none")
     lacking = sql.select(sql.func.sum(queue_table.c.overlap - queue_table.c.done)).where(
         queue_table.c.done < queue_table.c.overlap, ~kept
@@ -217,3 +221,137 @@ def import_labels(store: LabelStore, rows: Iterable[Comparison]) -> tuple[int, i
         if len(part) == IMPORT_ROWS:
             seen, new, part = seen + len(part), new + store.add(part), []
     return seen + len(part), new + (store.add(part) if part else 0)
+
+
+def import_location(target: str) -> str:
+    """As `location_of`; labels may also go into a store, or a run, that is not there yet."""
+    path = Path(target)
+    if "://" not in target and path.suffix in (".db", ".sqlite"):
+        return target
+    return location_of(target)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a file: rows found, rows that were new, rows that cannot be used."""
+
+    file: str
+    mapping: str
+    rows: int
+    new: int
+    rejects: int
+    rejected_to: str | None
+
+    def lines(self) -> list[str]:
+        out = [f"{self.file}: {self.mapping}", f"{self.rows:,} comparisons, {self.new:,} of them new"]
+        if self.rejects:
+            out.append(
+                f"{self.rejects:,} rows cannot be used: line and reason of each are in {self.rejected_to}"
+            )
+        return out
+
+
+def import_file(
+    store: LabelStore, file: str | Path, *, max_rejects: int = 0, serve_as: str = "labels"
+) -> Imported:
+    """Labels from a file, in any format of comparisons. Equal rows are stored once, also in a second import.
+
+    The file is read twice: once to see whether it can be used, so that nothing of a bad file is stored, and
+    once to store it. Rows that cannot be used go to ``rejects.jsonl`` beside the file.
+
+    Args:
+        serve_as: ``labels``; or ``gold`` or ``practice``: the verdicts are then what people are measured by,
+            ``meta.note`` the explanation, and nothing becomes a label.
+
+    Raises:
+        BadInput: the file cannot be read, or has more than ``max_rejects`` rows that cannot be used.
+    """
+    path = Path(file)
+    first = formats.stream_comparisons(path)
+    rejects = [item for item in first.items if isinstance(item, formats.Reject)]
+    target = path.with_name("rejects.jsonl")
+    if rejects:
+        rows = ({"file": path.name, "line": r.line, "reason": r.reason} for r in rejects)
+        target.write_text(write_jsonl(rows), encoding="utf-8")
+    if len(rejects) > max_rejects:
+        raise BadInput(
+            f"{first.path}, {first.unit} {rejects[0].line}: {rejects[0].reason}; {len(rejects)} rows cannot "
+            f"be used, {max_rejects} are allowed (all are in {target}): mend them, or raise --max-rejects"
+        )
+    stream = formats.stream_comparisons(path)
+    found = (row for item in stream.items if not isinstance(item, formats.Reject) for row in item[1])
+    if serve_as == "labels":
+        seen, new = import_labels(store, found)
+    else:
+        seen, new = _import_gold(store, found, serve_as)
+    return Imported(
+        path.name,
+        f"{first.format}: {first.mapping}",
+        seen,
+        new,
+        len(rejects),
+        str(target) if rejects else None,
+    )
+
+
+def _import_gold(store: LabelStore, rows: Iterable[Comparison], purpose: str) -> tuple[int, int]:
+    known = list(rows)
+    store.add_pairs([row.pair for row in known])
+
+    def job(connection: sql.Connection) -> int:
+        changed = 0
+        for row in known:
+            note = str(row.meta.get("note", "") or row.reason)
+            now = time.time()
+            changed += measuring.set_gold(
+                connection, "command line", row.pair.id, purpose, row.verdict, note, now
+            )
+        return changed
+
+    return len(known), store.write(job)
+
+
+def label_files(judge: Any) -> list[tuple[str, float]]:
+    """The files that a judge reads, with the times at which they were written last."""
+    path = getattr(judge, "path", None)
+    if not isinstance(path, str):
+        return []
+    found = sorted(glob.glob(glob.escape(path).replace("{round}", "*")))
+    return [(name, Path(name).stat().st_mtime) for name in found]
+
+
+def progress(target: str | Path, *, store: str | None = None) -> dict[str, Any]:
+    """Progress and people, as plain values."""
+    found = _overview(target, store)
+    people_ = [
+        {
+            "name": worker.name or "unknown",
+            "judged": worker.labels,
+            "seconds": None if worker.seconds is None else round(worker.seconds, 1),
+            "left": figures.share(worker.left, worker.left + worker.right),
+            "ties": worker.ties,
+            "gold": f"{worker.gold_right}/{worker.gold_total}",
+            "repeats": f"{worker.same}/{worker.repeated}",
+            "notes": worker.notes,
+        }
+        for worker in found.workers
+    ]
+    fields = ("done", "total", "items", "finished", "held", "labels")
+    return {name: getattr(found, name) for name in fields} | {"people": people_}
+
+
+def agreement(target: str | Path, *, store: str | None = None) -> dict[str, Any]:
+    """α, κ of every two people, and the items on which they differ, as plain values."""
+    found = _overview(target, store)
+    return {
+        "alpha": found.alpha,
+        "shared": found.shared,
+        "pairs": [{"a": a, "b": b, "items": n, "kappa": k} for a, b, n, k in found.pairs_of_people],
+        "disagreements": found.disagreements,
+        "disagreement_count": found.disagreement_count,
+    }
+
+
+def _overview(target: str | Path, store: str | None) -> figures.Overview:
+    with LabelStore(store or location_of(target)) as opened:
+        return opened.read(lambda c: figures.overview(c, time.time()))

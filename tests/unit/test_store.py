@@ -200,7 +200,10 @@ def test_two_processes_that_add_the_same_store_it_once(tmp_path: Path) -> None:
         process.communicate(timeout=60)
         assert process.returncode == 0
     history = sqlite3.connect(path)
-    assert history.execute("SELECT count(*), count(DISTINCT item) FROM accord_judgements").fetchone() == (40, 40)
+    assert history.execute("SELECT count(*), count(DISTINCT item) FROM accord_judgements").fetchone() == (
+        40,
+        40,
+    )
     history.close()
 
 

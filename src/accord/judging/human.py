@@ -46,7 +46,7 @@ class LabelFile:
             WaitingForLabels: no file, or pairs that nobody judged.
             BadInput: a line that is not a judgement; nothing of the file is then stored.
         """
-        store.add_pairs(pairs)
+        store.add_pairs(pairs, overlap=1)  # on the queue too: the labelling app serves the same store
         rounds = sorted({pair.round for pair in pairs})
         found: list[Comparison] = []
         strangers = 0

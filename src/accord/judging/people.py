@@ -34,5 +34,5 @@ class People:
             each = "no label yet" if wanted == 1 else f"fewer than {wanted} labels"
             raise WaitingForLabels(
                 f"{len(missing)} of {total} pairs have {each}: judge them with `accord label "
-                f"{self.run_folder}`, then run the same command again (or add --watch, and it goes on by itself)"
+                f"{self.run_folder}`, then run the same command again (with --watch it goes on by itself)"
             )

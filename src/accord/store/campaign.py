@@ -45,7 +45,9 @@ class Campaign(Config):
     marks: bool = Field(True, description="offer marking of passages")
     overlap: Annotated[int, Field(ge=1, le=50)] = Field(1, description="different people an item")
     lease_seconds: Annotated[float, Field(ge=15)] = 600.0
-    ahead: Annotated[int, Field(ge=0, le=10)] = Field(2, description="items a browser holds besides the one shown")
+    ahead: Annotated[int, Field(ge=0, le=10)] = Field(
+        2, description="items a browser holds besides the one shown"
+    )
     gold_every: Annotated[int, Field(ge=0)] = Field(0, description="one gold item in so many; 0: none")
     repeat_every: Annotated[int, Field(ge=0)] = Field(0, description="one repeated item in so many; 0: none")
     repeat_after: Annotated[int, Field(ge=1)] = Field(10, description="judgements between the two showings")
@@ -56,7 +58,9 @@ class Campaign(Config):
     def _sensible(self) -> Campaign:
         for name in ("gold_every", "repeat_every"):
             if getattr(self, name) == 1:
-                raise ValueError(f"{name} is 1, which leaves no place for new items: use 0 (none) or 2 and more")
+                raise ValueError(
+                    f"{name} is 1, which leaves no place for new items: use 0 (none) or 2 and more"
+                )
         names = [criterion.name for criterion in self.criteria]
         if len(set(names)) < len(names):
             raise ValueError(f"criteria have the same name: {', '.join(names)}")
@@ -79,7 +83,11 @@ def save(connection: sql.Connection, actor: str, now: float, **changes: Any) -> 
     values = before.model_dump(mode="json") | changes
     values["seed"] = values["seed"] or secrets.token_hex(8)
     after = validate(Campaign, values, "campaign")
-    changed = {key: value for key, value in after.model_dump(mode="json").items() if getattr(before, key) != getattr(after, key)}
+    changed = {
+        key: value
+        for key, value in after.model_dump(mode="json").items()
+        if getattr(before, key) != getattr(after, key)
+    }
     if not changed:
         return after
     row = {"name": "campaign", "body": json.dumps(after.model_dump(mode="json"))}

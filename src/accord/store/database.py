@@ -27,11 +27,38 @@ HEAD = "002"  # the newest revision in migrations/versions
 _WRITE_LOCK = 0x6163636F7264  # "accord": PostgreSQL's advisory lock that all writers of a store share
 # SQLite's locks and its shared memory are not kept by these (https://sqlite.org/wal.html, "same host"; and
 # https://sqlite.org/faq.html#q5), so a database there is damaged sooner or later.
-NETWORK_FILE_SYSTEMS = (
-    "nfs nfs4 cifs smb smb2 smb3 smbfs sshfs fuse.sshfs afs afpfs webdav davfs fuse.davfs lustre ceph "
-    "fuse.ceph glusterfs fuse.glusterfs beegfs gpfs orangefs pvfs2 ocfs2 gfs2 ncpfs fuse.s3fs fuse.rclone "
-    "fuse.gcsfuse fuse.goofys"
-).split()
+NETWORK_FILE_SYSTEMS = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb",
+    "smb2",
+    "smb3",
+    "smbfs",
+    "sshfs",
+    "fuse.sshfs",
+    "afs",
+    "afpfs",
+    "webdav",
+    "davfs",
+    "fuse.davfs",
+    "lustre",
+    "ceph",
+    "fuse.ceph",
+    "glusterfs",
+    "fuse.glusterfs",
+    "beegfs",
+    "gpfs",
+    "orangefs",
+    "pvfs2",
+    "ocfs2",
+    "gfs2",
+    "ncpfs",
+    "fuse.s3fs",
+    "fuse.rclone",
+    "fuse.gcsfuse",
+    "fuse.goofys",
+]
 
 
 class Database:
@@ -84,20 +111,19 @@ class Database:
         location, kind = self.location, self.location.partition("://")[0]
         if kind in ("postgres", "postgresql"):  # SQLAlchemy's own default is the older driver
             location = "postgresql+psycopg://" + location.partition("://")[2]
+        elif kind.partition("+")[0] not in ("sqlite", "postgresql"):
+            raise BadInput(
+                f"the label store URL {kind}://… cannot be used: accord keeps labels in PostgreSQL "
+                "(postgresql://…) or in a file"
+            )
         try:
-            engine = sql.create_engine(location)
+            return sql.create_engine(location)
         except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
             # Neither the URL nor the cause is shown whole: a database URL may hold a password.
             raise BadInput(
                 f"the label store URL {kind}://… cannot be used ({type(error).__name__}): check the URL and "
                 "install its database driver (pip install 'accord-rlhf[postgresql]'), or give a file path"
             ) from None
-        if engine.dialect.name not in ("sqlite", "postgresql"):
-            raise BadInput(
-                f"the label store URL {kind}://… is of a database that accord was not tested on: use "
-                "PostgreSQL (postgresql://…) or the path of a file"
-            )
-        return engine
 
     @property
     def sqlite(self) -> bool:
@@ -126,8 +152,8 @@ class Database:
     def _migrate(self, connection: sql.Connection, version: str | None) -> None:
         if version is not None and version > HEAD:
             raise BadInput(
-                f"the label store {self.place} was made by a newer accord (revision {version}, this one knows "
-                f"{HEAD}): upgrade accord"
+                f"the label store {self.place} was made by a newer accord (revision {version}, this one "
+                f"knows {HEAD}): upgrade accord"
             )
         from alembic import command  # slow to import, and hardly ever needed
         from alembic.config import Config

@@ -1,10 +1,10 @@
 """What an annotator says, takes back or corrects: each a new row, each said once.
 
-The client makes the id of an event before it sends it, and sends it again until it is told that it was kept. The
-same id with the same body changes nothing and gets the same answer; with another body it is refused.
+The client makes the id of an event before it sends it, and sends it again until it is told that it was kept.
+The same id with the same body changes nothing and gets the same answer; with another body it is refused.
 
-A judgement that arrives when its lease has run out and others have filled all slots is kept as ``surplus``: no
-typed judgement is lost, and an item never counts more than its ``overlap``.
+A judgement that arrives when its lease has run out and others have filled all slots is kept as ``surplus``:
+no typed judgement is lost, and an item never counts more than its ``overlap``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ SOURCE = "people (labelling app)"
 UNDO_DEPTH = 10
 Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 Place = Annotated[int, Field(ge=0, lt=20)]
-Uuid = Annotated[
-    str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
-]
+Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 
 
 class Refused(Exception):
@@ -148,9 +146,7 @@ def _has_slot(connection: sql.Connection, row: sql.Row[Any], now: float) -> bool
     """
     if row.state in ("assigned", "leased"):  # an expired one too, while nobody has taken its slot
         return True
-    place = connection.execute(
-        sql.select(queue_table).where(queue_table.c.item == row.item)
-    ).one_or_none()
+    place = connection.execute(sql.select(queue_table).where(queue_table.c.item == row.item)).one_or_none()
     if place is None or place.taken < place.overlap:
         return True
     if row.state == "withdrawn":  # an operator took it away
@@ -171,9 +167,7 @@ def _has_slot(connection: sql.Connection, row: sql.Row[Any], now: float) -> bool
     return True
 
 
-def _taken(
-    connection: sql.Connection, event: str, item: str, purpose: str, body: dict[str, Any]
-) -> Taken:
+def _taken(connection: sql.Connection, event: str, item: str, purpose: str, body: dict[str, Any]) -> Taken:
     taken = Taken(event=event, item=item, purpose=purpose, counted=purpose == "label")
     if purpose != "practice":  # nobody is told about gold items while they work
         return taken
@@ -312,9 +306,7 @@ def recent(connection: sql.Connection, annotator: str, depth: int = UNDO_DEPTH) 
     return connection.execute(query).all()
 
 
-def retract(
-    connection: sql.Connection, actor: str, event: str, new_id: str, reason: str, now: float
-) -> bool:
+def retract(connection: sql.Connection, actor: str, event: str, new_id: str, reason: str, now: float) -> bool:
     """An operator takes a judgement out of the count; it stays in the history, and its slot is free again.
 
     Returns False where it does not stand any more.

@@ -58,7 +58,7 @@ def chunks(values: Sequence[T], size: int = _IDS_A_QUERY) -> Iterator[Sequence[T
 
 
 class LabelStore(Database):
-    """Pairs, rankings and judgements in one database; a context manager. See `Database` for what it raises."""
+    """Pairs, rankings and judgements in one database; a context manager. Raises as `Database` does."""
 
     def add_pairs(self, pairs: Iterable[Pair], *, overlap: int | None = None, priority: float = 0.0) -> int:
         """Store pairs that are new by ``Pair.id``, the first of equal ones. Returns how many were new.
@@ -165,13 +165,11 @@ class LabelStore(Database):
         for pair in pairs:
             wanted.setdefault(pair.id, pair)
         with self.transaction(write=False) as connection:
-            voices = {(item, who, said) for item, who, _, said in standing(connection, list(wanted))}
-            counts = Counter(item for item, _, _ in voices)
+            found = standing(connection, list(wanted))
+            counts = Counter(item for item, _, _ in {(item, who, said) for item, who, _, said in found})
             measuring = set(connection.scalars(sql.select(gold.c.item).where(gold.c.purpose != "none")))
         return [
-            pair
-            for key, pair in wanted.items()
-            if key not in measuring and counts[key] < labels_per_pair
+            pair for key, pair in wanted.items() if key not in measuring and counts[key] < labels_per_pair
         ]
 
     def __enter__(self) -> LabelStore:
@@ -187,8 +185,7 @@ def _add_items(connection: sql.Connection, wanted: dict[str, tuple[str, int, str
         for known in connection.scalars(sql.select(items.c.id).where(items.c.id.in_(ids))).all():
             del wanted[known]
     rows = [
-        {"id": key, "kind": kind, "round": round, "body": body}
-        for key, (kind, round, body) in wanted.items()
+        {"id": key, "kind": kind, "round": round, "body": body} for key, (kind, round, body) in wanted.items()
     ]
     if rows:
         connection.execute(sql.insert(items), rows)
@@ -232,9 +229,7 @@ def standing(
     A judgement stands until the same voice says something later, or until it is undone or retracted.
     """
     gone = judgements.alias()
-    taken_back = sql.exists().where(
-        gone.c.target == judgements.c.event, gone.c.kind.in_(("undo", "retract"))
-    )
+    taken_back = sql.exists().where(gone.c.target == judgements.c.event, gone.c.kind.in_(("undo", "retract")))
     query = (
         sql.select(judgements)
         .where(judgements.c.kind == "judgement", judgements.c.purpose == "label", ~taken_back)
@@ -256,7 +251,7 @@ def _voice(item: str, annotator: str, criterion: str, content: str) -> tuple[str
 
 
 def _comparisons(pair: Pair, row: sql.Row[Any]) -> list[Comparison]:
-    """The overall verdict of one judgement, and one comparison for each criterion that was asked beside it."""
+    """The overall verdict of one judgement, and a comparison for each criterion that was asked beside it."""
     body = json.loads(row.body)
     # Sides are drawn for each showing, so the label's record of them outranks the pair's.
     pair = dataclasses.replace(pair, shown_left=body["shown_left"])

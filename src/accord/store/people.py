@@ -57,7 +57,9 @@ def read_names(path: str | Path) -> list[tuple[str, Role]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"the names in {path} cannot be read ({type(error).__name__}): give a UTF-8 file") from None
+        raise BadInput(
+            f"the names in {path} cannot be read ({type(error).__name__}): give a UTF-8 file"
+        ) from None
     found: dict[str, Role] = {}
     for number, line in enumerate(lines, start=1):
         text = line.split("#", 1)[0].strip()
@@ -138,7 +140,9 @@ def digest(token: str) -> str:
 def new_link(connection: sql.Connection, name: str, now: float) -> str:
     """A token that signs this person in once, within a week; links made before stop working."""
     token = secrets.token_urlsafe(24)
-    connection.execute(sql.update(links).where(links.c.person == name, links.c.used.is_(None)).values(used=now))
+    connection.execute(
+        sql.update(links).where(links.c.person == name, links.c.used.is_(None)).values(used=now)
+    )
     connection.execute(
         sql.insert(links),
         {"token": digest(token), "person": name, "expires": now + LINK_SECONDS, "used": None},

@@ -1,7 +1,7 @@
 """What to label next, and who holds it: the one place that decides both.
 
-Collection fills the queue (`enqueue`); `next_items` hands out its items. Each item has ``overlap`` slots. A slot
-is held by a lease that its holder's browser keeps alive, or filled by a judgement, and never more than
+Collection fills the queue (`enqueue`); `next_items` hands out its items. Each item has ``overlap`` slots. A
+slot is held by a lease that its holder's browser keeps alive, or filled by a judgement, and never more than
 ``overlap`` are: every change happens under the writers' lock and ends in `recount`. A lease that ran out is
 free at the very next request. A strategy that knows better than *first come, first served* sets ``priority``.
 
@@ -30,9 +30,7 @@ def enqueue(connection: sql.Connection, ids: Sequence[str], overlap: int, priori
     for part in _parts(ids):
         known |= set(connection.scalars(sql.select(queue.c.item).where(queue.c.item.in_(part))))
         connection.execute(
-            sql.update(queue)
-            .where(queue.c.item.in_(part), queue.c.overlap < overlap)
-            .values(overlap=overlap)
+            sql.update(queue).where(queue.c.item.in_(part), queue.c.overlap < overlap).values(overlap=overlap)
         )
     last = connection.scalar(sql.select(sql.func.max(queue.c.sequence))) or 0
     fresh = [item for item in dict.fromkeys(ids) if item not in known]
@@ -145,7 +143,7 @@ def next_items(
         if found is None:
             break
         item, purpose = found
-        got.append(_lease(connection, annotator, item, purpose, campaign, now + len(got) * 1e-6))
+        got.append(_lease(connection, annotator, item, purpose, campaign, now, len(got)))
         if purpose == "label":
             recount(connection, [item])
     fresh = connection.execute(sql.select(assignments).where(assignments.c.id.in_(got))).all() if got else []
@@ -273,7 +271,13 @@ def shown_order(seed: str, annotator: str, item: str, answers: int, purpose: str
 
 
 def _lease(
-    connection: sql.Connection, annotator: str, item: str, purpose: str, campaign: Campaign, now: float
+    connection: sql.Connection,
+    annotator: str,
+    item: str,
+    purpose: str,
+    campaign: Campaign,
+    now: float,
+    place: int = 0,
 ) -> str:
     """Give the item to the person: a row of its own, or the one that was given up before."""
     there = sql.and_(
@@ -281,7 +285,9 @@ def _lease(
         assignments.c.annotator == annotator,
         assignments.c.purpose == purpose,
     )
-    held: dict[str, Any] = {"state": "leased", "created": now, "expires": now + campaign.lease_seconds}
+    # A microsecond apart, so that what was handed out together keeps its order.
+    held: dict[str, Any] = {"state": "leased", "created": now + place * 1e-6}
+    held["expires"] = now + campaign.lease_seconds
     before: str | None = connection.scalar(sql.select(assignments.c.id).where(there))
     if before is not None:
         connection.execute(sql.update(assignments).where(assignments.c.id == before).values(**held))
@@ -312,7 +318,7 @@ def _extend(connection: sql.Connection, ids: Sequence[str], until: float) -> Non
 def heartbeat(
     connection: sql.Connection, annotator: str, ids: Sequence[str], campaign: Campaign, now: float
 ) -> list[str]:
-    """Keep these leases alive. Returns those that the person still holds; the others went to somebody else."""
+    """Keep these leases alive. Returns those that the person still holds; the rest went elsewhere."""
     expire(connection, now)
     held = list(
         connection.scalars(
@@ -342,7 +348,9 @@ def release(connection: sql.Connection, annotator: str, ids: Sequence[str] | Non
         recount(connection, found)
 
 
-def assign(connection: sql.Connection, annotator: str, ids: Sequence[str], campaign: Campaign, now: float) -> int:
+def assign(
+    connection: sql.Connection, annotator: str, ids: Sequence[str], campaign: Campaign, now: float
+) -> int:
     """Reserve items for one person until they are done; those that they judged already are left out.
 
     The reservation takes a slot like any other. Where none is free, somebody else's lease (not a judgement)
@@ -381,7 +389,7 @@ def assign(connection: sql.Connection, annotator: str, ids: Sequence[str], campa
                 connection.execute(
                     sql.update(queue).where(queue.c.item == item).values(overlap=row.taken + 1)
                 )
-        mine = _lease(connection, annotator, item, "label", campaign, now)
+        mine = _lease(connection, annotator, item, "label", campaign, now, given)
         connection.execute(
             sql.update(assignments).where(assignments.c.id == mine).values(state="assigned", expires=NEVER)
         )

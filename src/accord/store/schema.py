@@ -2,8 +2,8 @@
 
 - ``items`` and ``judgements`` (and ``actions``, what operators did) are never changed or removed: a trigger
   refuses it. Undo, correction and retraction are new rows of ``judgements``.
-- ``queue``, ``assignments``, ``gold``, ``people``, ``sessions``, ``links`` and ``settings`` are the state of a
-  labelling campaign. All of it could be lost without losing a label.
+- ``queue``, ``assignments``, ``gold``, ``people``, ``sessions``, ``links`` and ``settings`` are the state of
+  a labelling campaign. All of it could be lost without losing a label.
 
 The texts of ``body`` are ASCII JSON, so that any string survives any database (PostgreSQL has no NUL).
 """

@@ -85,8 +85,8 @@ class Writer:
             return
         self.commits += 1
         self.done += len(batch)
-        for (_, future), (result, refusal) in zip(batch, results, strict=True):
-            if refusal is None:
+        for (_, future), (result, problem) in zip(batch, results, strict=True):
+            if problem is None:
                 future.set_result(result)
             else:
-                future.set_exception(refusal)
+                future.set_exception(problem)

@@ -34,9 +34,7 @@ def sign_in_page(request: Request, status: int = 200, problem: str = "", name: s
     """The form, with a token that belongs to a cookie of its own: there is no session yet."""
     guest = request.cookies.get(GUEST) or secrets.token_urlsafe(24)
     request.cookies[GUEST] = guest
-    response = page(
-        request, "signin.html", status, csrf=token_of(request, GUEST), problem=problem, name=name
-    )
+    response = page(request, "signin.html", status, csrf=token_of(request, GUEST), problem=problem, name=name)
     set_cookie(request, response, GUEST, guest, 86400)
     return response
 
@@ -79,8 +77,7 @@ def _too_many(request: Request, wait: float) -> Response:
 
 async def enter_page(request: Request) -> Response:
     """Where a sign-in link leads. The secret stands behind the #: it is in no log and survives a preview."""
-    response = page(request, "enter.html")
-    return response
+    return page(request, "enter.html")
 
 
 async def enter(request: Request) -> Response:
@@ -93,7 +90,9 @@ async def enter(request: Request) -> Response:
     secret = form_value(form, "token", 200)
     name = await here.write(lambda c: people.use_link(c, secret, here.clock()))
     if name is None:
-        problem = "This link was used already, or is too old. Ask for a new one, or sign in with your password."
+        problem = (
+            "This link was used already, or is too old. Ask for a new one, or sign in with your password."
+        )
         return JSONResponse({"problem": problem}, 403)
     token = await here.write(lambda c: people.start_session(c, name, here.clock()))
     response = JSONResponse({"next": "/"})

@@ -1,7 +1,7 @@
 """The annotator's side: the page, and the one call with which it sends what was said and gets what is next.
 
-What leaves here about an item is its conversation and its answers, in the order in which this person is to see
-them. Never: which model, which stored side, the round, whether it is a gold item.
+What leaves here about an item is its conversation and its answers, in the order in which this person is to
+see them. Never: which model, which stored side, the round, whether it is a gold item.
 """
 
 from __future__ import annotations
@@ -59,7 +59,13 @@ async def home(request: Request) -> Response:
     who = await signed_in(request)
     campaign = await service(request).campaign()
     store = content_hash("which store", campaign.seed)  # keeps the drafts of two stores apart in one browser
-    values = {"who": who, "campaign": campaign, "csrf": token_of(request), "ui": UI_VERSION, "store": store}
+    values: dict[str, Any] = {
+        "who": who,
+        "campaign": campaign,
+        "csrf": token_of(request),
+        "ui": UI_VERSION,
+        "store": store,
+    }
     text = guidelines(campaign.guidelines)
     if not who.ready:
         return page(request, "welcome.html", guidelines=text, **values)
@@ -166,9 +172,7 @@ def _mine(connection: sql.Connection, name: str) -> int:
     return mine or 0
 
 
-async def _payloads(
-    here: Service, rows: list[tuple[sql.Row[Any], tuple[str, str]]]
-) -> list[dict[str, Any]]:
+async def _payloads(here: Service, rows: list[tuple[sql.Row[Any], tuple[str, str]]]) -> list[dict[str, Any]]:
     out = []
     for row, (kind, body) in rows:
         if len(body) > 8000:  # Markdown of long answers takes milliseconds: not in the way of other requests
@@ -262,9 +266,7 @@ async def whole(request: Request) -> Response:
         row = connection.execute(
             sql.select(assignments.c.shown, items.c.kind, items.c.body)
             .join(items, items.c.id == assignments.c.item)
-            .where(
-                assignments.c.id == request.path_params["assignment"], assignments.c.annotator == who.name
-            )
+            .where(assignments.c.id == request.path_params["assignment"], assignments.c.annotator == who.name)
         ).one_or_none()
         if row is None:
             return None
@@ -279,7 +281,7 @@ async def whole(request: Request) -> Response:
 
 
 async def release(request: Request) -> Response:
-    """The page is closed: what it holds goes back to the queue. Sent as it goes, so nobody reads the answer."""
+    """The page is closed: what it holds goes back to the queue. Nobody reads the reply."""
     who = await signed_in(request)
     form = await request.form()
     held = str(form.get("held", "")).split(",")[:40]

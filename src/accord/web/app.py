@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-import time
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException

@@ -66,6 +66,7 @@ class Overview:
     workers: list[Worker]
     disagreements: list[dict[str, Any]]
     disagreement_count: int
+    shared: int  # items with two voices or more
     named: int
     verdicts: dict[str, int]
 
@@ -108,12 +109,11 @@ def overview(connection: sql.Connection, now: float, disagreements: int = 50) ->
         verdicts[body["verdict"]] += 1
         worker.ties += body["verdict"] == "tie"
         worker.skips += body["verdict"] == "skip"
-        if body["verdict"] in ("a", "b"):
-            # Only where somebody saw sides: of labels from files nobody knows them for sure.
-            if row.assignment is not None:
-                on_left = body["verdict"] == body["shown_left"]
-                worker.left += on_left
-                worker.right += not on_left
+        # Only where somebody saw sides: of labels from files nobody knows them for sure.
+        if body["verdict"] in ("a", "b") and row.assignment is not None:
+            on_left = body["verdict"] == body["shown_left"]
+            worker.left += on_left
+            worker.right += not on_left
         if body.get("milliseconds"):
             times[name].append(body["milliseconds"] / 1000)
         if body["verdict"] != "skip":
@@ -153,6 +153,7 @@ def overview(connection: sql.Connection, now: float, disagreements: int = 50) ->
         workers=sorted(workers.values(), key=lambda w: (-w.labels, w.name)),
         disagreements=_described(connection, split, disagreements),
         disagreement_count=len(split),
+        shared=sum(len(said) > 1 for said in by_item.values()),
         named=_named(connection),
         verdicts=dict(verdicts),
     )
@@ -178,7 +179,8 @@ def _measure(
             ~corrected,
         )
     ).all()
-    expected = dict(connection.execute(sql.select(gold.c.item, gold.c.verdict)).tuples().all())
+    known = connection.execute(sql.select(gold.c.item, gold.c.verdict))
+    expected = {item: verdict for item, verdict in known}
     for row in rows:
         worker, said = workers.setdefault(row.annotator, Worker(row.annotator)), _said(json.loads(row.body))
         if row.purpose == "gold" and row.item in expected:
@@ -257,7 +259,8 @@ def _described(
         rows = connection.execute(sql.select(items.c.id, items.c.body).where(items.c.id.in_(chosen)))
         bodies = {row.id: json.loads(row.body) for row in rows}
     return [
-        {"item": item, "prompt": excerpt(bodies[item]), "said": sorted(split[item].items())} for item in chosen
+        {"item": item, "prompt": excerpt(bodies[item]), "said": sorted(split[item].items())}
+        for item in chosen
     ]
 
 
@@ -269,9 +272,7 @@ def excerpt(body: dict[str, Any], length: int = 140) -> str:
 
 def _named(connection: sql.Connection, looked_at: int = 2000) -> int:
     """Answers among the newest items that name their own model."""
-    rows = connection.scalars(
-        sql.select(items.c.body).order_by(items.c.sequence.desc()).limit(looked_at)
-    )
+    rows = connection.scalars(sql.select(items.c.body).order_by(items.c.sequence.desc()).limit(looked_at))
     found = 0
     for body in rows:
         item = json.loads(body)

@@ -1,4 +1,4 @@
-"""The operator's side: how the work goes, and the levers. Every page and every lever needs the role *admin*."""
+"""The operator's side: how the work goes, and the levers. All of it needs the role *admin*."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from accord.records import VERDICTS, BadInput
 from accord.store import campaign as campaigns
-from accord.store import events, people, queue
+from accord.store import events, measuring, people, queue
 from accord.store.schema import actions, assignments, gold, items, judgements
 from accord.store.schema import queue as queue_table
 from accord.web import figures
@@ -26,6 +26,7 @@ from accord.web.rendering import render
 from accord.web.service import Service, form_value, go, service, signed_in, token_of
 
 PAGE = 50  # rows of a list
+UNSAID: dict[str, Any] = dict.fromkeys(("verdict", "ranks", "strength", "criteria", "reason", "spans", "milliseconds"))
 
 _known: dict[int, tuple[float, figures.Overview]] = {}
 
@@ -43,9 +44,7 @@ async def _overview(here: Service) -> figures.Overview:
 
 
 def _figures(overview: figures.Overview, campaign: campaigns.Campaign, now: float, csrf: str) -> str:
-    return fragment(
-        "figures.html", o=overview, f=figures, campaign=campaign, now=now, ago=_ago, csrf=csrf
-    )
+    return fragment("figures.html", o=overview, f=figures, campaign=campaign, now=now, ago=_ago, csrf=csrf)
 
 
 def _ago(now: float, then: float | None) -> str:
@@ -238,15 +237,15 @@ async def item(request: Request) -> Response:
         return {
             "row": row,
             "body": json.loads(row.body),
-            "queue": connection.execute(sql.select(queue_table).where(queue_table.c.item == key)).one_or_none(),
+            "queue": connection.execute(
+                sql.select(queue_table).where(queue_table.c.item == key)
+            ).one_or_none(),
             "gold": connection.execute(sql.select(gold).where(gold.c.item == key)).one_or_none(),
             "history": connection.execute(
                 sql.select(judgements).where(judgements.c.item == key).order_by(judgements.c.sequence)
             ).all(),
             "holders": connection.execute(
-                sql.select(assignments)
-                .where(assignments.c.item == key)
-                .order_by(assignments.c.created)
+                sql.select(assignments).where(assignments.c.item == key).order_by(assignments.c.created)
             ).all(),
             "people": people.everybody(connection),
         }
@@ -259,14 +258,18 @@ async def item(request: Request) -> Response:
     names = ["a", "b"] if found["row"].kind == "pair" else [str(n + 1) for n in range(len(answers))]
     gone = {row.target for row in found["history"] if row.kind != "judgement"}
     history = [
-        {"row": row, "said": json.loads(row.body), "gone": row.event in gone} for row in found["history"]
+        {"row": row, "said": UNSAID | json.loads(row.body), "gone": row.event in gone} for row in found["history"]
     ]
     shown = await run_in_threadpool(
         lambda: [
-            {"name": name, "html": render(answer["text"]).html, "policy": answer.get("policy", ""),
-             "lineage": answer.get("lineage") or {}}
+            {
+                "name": name,
+                "html": render(answer["text"]).html,
+                "policy": answer.get("policy", ""),
+                "lineage": answer.get("lineage") or {},
+            }
             for name, answer in zip(names, answers, strict=True)
-        ]  # fmt: skip
+        ]
     )
     turns = [{"role": turn["role"], "html": render(turn["content"]).html} for turn in body["prompt"]]
     note = json.loads(found["gold"].note) if found["gold"] is not None else ""
@@ -307,34 +310,12 @@ async def item_action(request: Request) -> Response:
                     raise events.Refused(409, "this judgement does not count any more")
             case "gold":
                 purpose, verdict = form_value(form, "purpose", 10), form_value(form, "verdict", 10)
-                set_gold(connection, who.name, key, purpose, verdict, form_value(form, "note"), now)
+                measuring.set_gold(connection, who.name, key, purpose, verdict, form_value(form, "note"), now)
             case _:
                 raise events.Refused(422, "there is no such action")
 
     await _lever(here, job)
     return go(f"/admin/items/{key}")
-
-
-def set_gold(
-    connection: sql.Connection, actor: str, key: str, purpose: str, verdict: str, note: str, now: float
-) -> None:
-    """Make an item gold (mixed in, unseen) or practice (at the start, explained); ``none`` ends it.
-
-    Raises:
-        Refused: no such purpose or verdict, or a ranking, which has no single right answer.
-    """
-    if purpose not in ("gold", "practice", "none") or (purpose != "none" and verdict not in ("a", "b", "tie", "both_bad")):
-        raise events.Refused(422, "choose gold or practice, and the verdict that is right")
-    kind = connection.scalar(sql.select(items.c.kind).where(items.c.id == key))
-    if kind != "pair":
-        raise events.Refused(422, "only a pair can serve as gold or practice")
-    values = {"purpose": purpose, "verdict": verdict or "none", "note": json.dumps(note)}
-    there = connection.scalar(sql.select(gold.c.item).where(gold.c.item == key))
-    if there:
-        connection.execute(sql.update(gold).where(gold.c.item == key).values(**values))
-    else:
-        connection.execute(sql.insert(gold), {"item": key} | values)
-    campaigns.log(connection, actor, "gold", now, {"item": key, "purpose": purpose, "verdict": verdict})
 
 
 async def settings(request: Request) -> Response:
@@ -399,7 +380,9 @@ async def export(request: Request) -> Response:
             yield json.dumps(row).encode() + b"\n"
 
     name = f'attachment; filename="{what}.jsonl"'
-    return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"content-disposition": name})
+    return StreamingResponse(
+        lines(), media_type="application/x-ndjson", headers={"content-disposition": name}
+    )
 
 
 def _label_rows(here: Service) -> list[dict[str, Any]]:

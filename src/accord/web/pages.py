@@ -16,8 +16,11 @@ STATIC: dict[str, bytes] = {
 }
 VERSION = hashlib.sha256(b"".join(name.encode() + STATIC[name] for name in sorted(STATIC))).hexdigest()[:12]
 _environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("accord.web"), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
+    loader=jinja2.PackageLoader("accord.web"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 

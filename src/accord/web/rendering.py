@@ -1,9 +1,9 @@
 """A model's text as HTML that cannot do anything: Markdown without HTML, cleaned a second time.
 
 What is not rendered, on purpose: images (a request to somebody's server tells who is reading), links (shown
-with their address, but not clickable: one click on a model's link leaves the store), raw HTML (shown as text).
+with their address, but not clickable: one click on a model's link leaves the store), raw HTML (as text).
 Control characters that turn the direction of text, or that nobody sees, are shown by their number. Very long
-texts are not parsed: a Markdown parser must not be the place where a hostile answer spends our time.
+texts are not parsed: a Markdown parser must not be where a hostile answer spends our time.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
 MARKDOWN_LIMIT = 60_000  # characters; longer texts are shown as they are
@@ -24,8 +25,8 @@ SHOWN_LIMIT = 100_000  # characters shown at once; the rest comes on request
 GROWTH_LIMIT = 12  # HTML characters for each character of text, beyond which it is shown as it is
 BLOCKS = ("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "table", "td", "th")
 TAGS = {*BLOCKS, "em", "strong", "s", "code", "pre", "hr", "br", "thead", "tbody", "tr", "span"}
-# Embeddings and overrides reorder what follows them; isolates and the marks LRM, RLM and ALM are harmless where
-# each block is isolated already, but an isolate that is never closed is not: it is shown as well.
+# Embeddings and overrides reorder what follows them; isolates and the marks LRM, RLM and ALM are harmless
+# where each block is isolated already, but an isolate that is never closed is not: it is shown as well.
 _HIDDEN = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]")
 
 
@@ -64,9 +65,11 @@ def _limit_marks(text: str) -> str:
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "typographer": False, "maxNesting": 16})
+    parser = MarkdownIt(
+        "commonmark", {"html": False, "linkify": False, "typographer": False, "maxNesting": 16}
+    )
     parser.enable(["table", "strikethrough"])
-    rules: dict[str, Any] = parser.renderer.rules  # type: ignore[assignment]
+    rules: dict[str, Any] = cast(RendererHTML, parser.renderer).rules
     rules["image"] = _image
     rules["link_open"] = _link_open
     rules["link_close"] = _link_close
@@ -124,14 +127,18 @@ def _rendered(text: str) -> str | None:
         return None
     if len(html) > 2000 + GROWTH_LIMIT * len(text):
         return None
-    return nh3.clean(
-        html,
-        tags=TAGS,
-        attributes={"*": {"dir"}, "span": {"class"}, "pre": {"tabindex"}, "ol": {"start"}},
-        url_schemes=set(),
-        link_rel=None,
-        strip_comments=True,
-    ).replace("<table", '<div class="scroll" tabindex="0" role="group" aria-label="table"><table').replace("</table>", "</table></div>")
+    return (
+        nh3.clean(
+            html,
+            tags=TAGS,
+            attributes={"*": {"dir"}, "span": {"class"}, "pre": {"tabindex"}, "ol": {"start"}},
+            url_schemes=set(),
+            link_rel=None,
+            strip_comments=True,
+        )
+        .replace("<table", '<div class="scroll" tabindex="0" role="group" aria-label="table"><table')
+        .replace("</table>", "</table></div>")
+    )
 
 
 def plain(text: str) -> str:

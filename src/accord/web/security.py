@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +47,9 @@ def csrf_token(cookie: str) -> str:
 
 
 def csrf_matches(cookie: str, token: str) -> bool:
-    return hmac.compare_digest(csrf_token(cookie), token.encode("utf-8", "replace").decode("ascii", "replace"))
+    return hmac.compare_digest(
+        csrf_token(cookie), token.encode("utf-8", "replace").decode("ascii", "replace")
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -99,11 +102,7 @@ class Shield:
         if refusal is not None:
             await PlainTextResponse(refusal[1], refusal[0])(scope, receive, send_with_headers)
             return
-        limited = _Limited(receive)
-        try:
-            await self.app(scope, limited, send_with_headers)
-        except TooLarge:
-            await PlainTextResponse(TOO_LARGE, 413)(scope, receive, send_with_headers)
+        await self.app(scope, _Limited(receive), send_with_headers)
 
     def _refusal(self, method: str, scheme: str, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "").lower()
@@ -125,10 +124,6 @@ class Shield:
 TOO_LARGE = f"The request is larger than {BODY_LIMIT // 1024} KiB."
 
 
-class TooLarge(Exception):
-    """More came than was allowed."""
-
-
 class _Limited:
     """A ``receive`` that counts: a body may come without saying its length."""
 
@@ -139,12 +134,12 @@ class _Limited:
         message = await self.receive()
         self.size += len(message.get("body", b""))
         if self.size > BODY_LIMIT:
-            raise TooLarge
+            raise HTTPException(413, TOO_LARGE)  # the application answers it as any other refusal
         return message
 
 
 class RateLimit:
-    """At most ``count`` tries in ``seconds`` for each key. In memory: a restart forgets, and is slower anyway."""
+    """At most ``count`` tries in ``seconds`` for each key. In memory: a restart forgets."""
 
     def __init__(self, count: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.count, self.seconds, self.clock = count, seconds, clock

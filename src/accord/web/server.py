@@ -60,7 +60,7 @@ class Server:
         port = self._socket.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.address = self._invite(public_url or f"http://{shown}:{port}", people_, clock)
-        hosts = LOOPBACK if is_loopback(host) else None
+        hosts: tuple[str, ...] | None = LOOPBACK if is_loopback(host) else None
         if public_url is not None and hosts is not None:
             hosts = (*hosts, urlsplit(public_url).hostname or "")
         application = build(store, hosts=hosts, public_url=public_url, clock=clock)
@@ -74,7 +74,9 @@ class Server:
 
     def _check(self, host: str, people_: Sequence[tuple[str, Role]], public_url: str | None) -> None:
         if public_url is not None and urlsplit(public_url).scheme not in ("http", "https"):
-            raise BadInput(f"--public-url is {public_url!r}: give what browsers see, such as https://label.example.org")
+            raise BadInput(
+                f"--public-url is {public_url!r}: give what browsers see, such as https://label.example.org"
+            )
         everybody = self.store.read(people.everybody)
         if not (is_loopback(host) and public_url is None) and not people_ and not everybody:
             raise BadInput(
@@ -82,9 +84,7 @@ class Server:
                 "people with --annotators names.txt, or leave --host out"
             )
 
-    def _invite(
-        self, url: str, people_: Sequence[tuple[str, Role]], clock: Callable[[], float]
-    ) -> Address:
+    def _invite(self, url: str, people_: Sequence[tuple[str, Role]], clock: Callable[[], float]) -> Address:
         names = list(people_)
         if not any(role == "admin" for _, role in names):
             known = [p.name for p in self.store.read(people.everybody) if p.role == "admin"]
@@ -110,6 +110,10 @@ class Server:
                 raise BadInput("the labelling server stopped while it was starting: see the lines above")
             time.sleep(0.01)
         return self
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Finish the requests that are on their way, then stop."""

@@ -116,7 +116,13 @@ def token_of(request: Request, cookie: str = COOKIE) -> str:
 
 def set_cookie(request: Request, response: Response, name: str, value: str, seconds: float) -> None:
     response.set_cookie(
-        name, value, max_age=int(seconds), httponly=True, samesite="lax", secure=service(request).secure, path="/"
+        name,
+        value,
+        max_age=int(seconds),
+        httponly=True,
+        samesite="lax",
+        secure=service(request).secure,
+        path="/",
     )
 
 

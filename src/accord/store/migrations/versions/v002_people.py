@@ -22,8 +22,8 @@ def upgrade() -> None:
         sql.text(
             "INSERT INTO accord_judgements "
             "(sequence, event, kind, item, annotator, content, purpose, created, body) "
-            "SELECT sequence, 'first-store-' || sequence, 'judgement', pair, annotator, id, 'label', created, "
-            "body FROM accord_labels ORDER BY sequence"
+            "SELECT sequence, 'first-store-' || sequence, 'judgement', pair, annotator, id, 'label', "
+            "created, body FROM accord_labels ORDER BY sequence"
         )
     )
     for old, new in (("accord_pairs", "accord_items"), ("accord_labels", "accord_judgements")):
