@@ -26,7 +26,9 @@ from accord.web.rendering import render
 from accord.web.service import Service, form_value, go, service, signed_in, token_of
 
 PAGE = 50  # rows of a list
-UNSAID: dict[str, Any] = dict.fromkeys(("verdict", "ranks", "strength", "criteria", "reason", "spans", "milliseconds"))
+UNSAID: dict[str, Any] = dict.fromkeys(
+    ("verdict", "ranks", "strength", "criteria", "reason", "spans", "milliseconds")
+)
 
 _known: dict[int, tuple[float, figures.Overview]] = {}
 
@@ -258,7 +260,8 @@ async def item(request: Request) -> Response:
     names = ["a", "b"] if found["row"].kind == "pair" else [str(n + 1) for n in range(len(answers))]
     gone = {row.target for row in found["history"] if row.kind != "judgement"}
     history = [
-        {"row": row, "said": UNSAID | json.loads(row.body), "gone": row.event in gone} for row in found["history"]
+        {"row": row, "said": UNSAID | json.loads(row.body), "gone": row.event in gone}
+        for row in found["history"]
     ]
     shown = await run_in_threadpool(
         lambda: [

@@ -307,7 +307,10 @@ function differ(on) {
 
 // Side by side, a short answer stays in view while a long one scrolls past it.
 function measure() {
-  const bar = one("#verdict").hidden ? 0 : one("#verdict").offsetHeight;
+  const height = one("#verdict").hidden ? 0 : one("#verdict").offsetHeight;
+  const flow = height > 0.45 * innerHeight; // a small screen with many questions: they stand below the answers
+  document.body.classList.toggle("flow", flow);
+  const bar = flow ? 0 : height;
   document.documentElement.style.setProperty("--verdict-height", `${bar}px`);
   main.style.paddingBottom = `${bar + 40}px`;
   for (const answer of all(".answer", one("#item"))) {

@@ -32,12 +32,13 @@ export class Ranking {
     return this.ranks.every((rank) => rank > 0);
   }
 
-  // "1. B   2. A and C"
+  // "1. B · 2. A and C"
   get words() {
     const ranks = this.ranks;
     const used = [...new Set(ranks.filter((rank) => rank > 0))].sort((a, b) => a - b);
     const line = used.map((rank, n) => `${n + 1}. ${ranks.flatMap((r, i) => (r === rank ? [LETTERS[i]] : [])).join(" and ")}`);
     const open = ranks.flatMap((rank, i) => (rank ? [] : [LETTERS[i]]));
-    return line.join("   ") + (open.length ? `${line.length ? "   " : ""}still to place: ${open.join(", ")}` : "");
+    if (open.length) line.push(`still to place: ${open.join(", ")}`);
+    return line.join(" · ");
   }
 }
