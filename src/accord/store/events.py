@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from accord.records import Span, content_hash
 from accord.store import queue
 from accord.store.campaign import Campaign, log
-from accord.store.schema import assignments, gold, items, judgements
+from accord.store.schema import assignments, gold, judgements
 from accord.store.schema import queue as queue_table
 
 SOURCE = "people (labelling app)"
@@ -27,6 +27,21 @@ UNDO_DEPTH = 10
 Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 Place = Annotated[int, Field(ge=0, lt=20)]
 Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+
+
+# As in `queue`: the statements of the busiest path, built once.
+_EVENT = sql.text("SELECT kind, content, item, purpose, body FROM accord_judgements WHERE event = :event")
+_ASSIGNED = sql.text(
+    "SELECT a.id, a.item, a.purpose, a.shown, a.state, i.kind, i.body FROM accord_assignments a "
+    "JOIN accord_items i ON i.id = a.item WHERE a.id = :id AND a.annotator = :annotator"
+)
+_KEEP = sql.text(
+    "INSERT INTO accord_judgements "
+    "(event, kind, item, annotator, content, target, assignment, purpose, created, body) VALUES "
+    "(:event, 'judgement', :item, :annotator, :content, :target, :assignment, :purpose, :created, :body)"
+)
+_FINISH = sql.text("UPDATE accord_assignments SET state = :state, finished = :now WHERE id = :id")
+_FILL_SLOT = sql.text("UPDATE accord_queue SET done = done + 1 WHERE item = :item")
 
 
 class Refused(Exception):
@@ -95,51 +110,44 @@ def submit(
             answer that does not fit the item.
     """
     digest = content_hash(annotator, said.model_dump_json())
-    earlier = connection.execute(sql.select(judgements).where(judgements.c.event == said.id)).one_or_none()
+    earlier = connection.execute(_EVENT, {"event": said.id}).one_or_none()
     if earlier is not None:
         if earlier.kind != "judgement" or earlier.content != digest:
             raise Refused(409, f"the judgement {said.id} is there already with other contents")
-        taken = _taken(connection, earlier.event, earlier.item, earlier.purpose, json.loads(earlier.body))
+        taken = _taken(connection, said.id, earlier.item, earlier.purpose, json.loads(earlier.body))
         return taken.model_copy(update={"repeated": True})
-    row = connection.execute(
-        sql.select(assignments).where(
-            assignments.c.id == said.assignment, assignments.c.annotator == annotator
-        )
-    ).one_or_none()
+    row = connection.execute(_ASSIGNED, {"id": said.assignment, "annotator": annotator}).one_or_none()
     if row is None:
         raise Refused(404, "this item was not given to you")
-    item = connection.execute(sql.select(items).where(items.c.id == row.item)).one()
-    body = _translate(said, json.loads(row.shown), item.kind, json.loads(item.body), campaign)
+    body = _translate(said, json.loads(row.shown), row.kind, json.loads(row.body), campaign)
     purpose, target = row.purpose, None
     if row.state == "done":  # judged already, in another tab or before a correction: the latest word counts
         target = _latest(connection, row.id)
-    elif purpose == "label" and not _has_slot(connection, row, now):
+    elif purpose == "label" and not _has_slot(connection, row):
         purpose = "surplus"
-    connection.execute(
-        sql.insert(judgements),
-        {
-            "event": said.id,
-            "kind": "judgement",
-            "item": row.item,
-            "annotator": annotator,
-            "content": digest,
-            "target": target,
-            "assignment": row.id,
-            "purpose": purpose,
-            "created": now,
-            "body": json.dumps(body, sort_keys=True),
-        },
-    )
+    values = {
+        "event": said.id,
+        "item": row.item,
+        "annotator": annotator,
+        "content": digest,
+        "target": target,
+        "assignment": row.id,
+        "purpose": purpose,
+        "created": now,
+        "body": json.dumps(body, sort_keys=True),
+    }
+    connection.execute(_KEEP, values)
     state = "withdrawn" if purpose == "surplus" else "done"
-    connection.execute(
-        sql.update(assignments).where(assignments.c.id == row.id).values(state=state, finished=now)
-    )
+    connection.execute(_FINISH, {"id": row.id, "state": state, "now": now})
     if row.purpose == "label":
-        queue.recount(connection, [row.item])
+        if row.state in ("leased", "assigned"):  # its slot was held: now it is filled
+            connection.execute(_FILL_SLOT, {"item": row.item})
+        else:
+            queue.recount(connection, [row.item])
     return _taken(connection, said.id, row.item, purpose, body)
 
 
-def _has_slot(connection: sql.Connection, row: sql.Row[Any], now: float) -> bool:
+def _has_slot(connection: sql.Connection, row: sql.Row[Any]) -> bool:
     """Whether this judgement still fits: the lease holds, or a slot is free, or one can be had from a lease.
 
     Somebody who has typed an answer goes before somebody who has not: the youngest lease gives way.

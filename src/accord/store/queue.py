@@ -13,15 +13,53 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import sqlalchemy as sql
 
 from accord.records import content_hash
 from accord.store.campaign import Campaign
-from accord.store.schema import assignments, gold, items, judgements, people, queue
+from accord.store.schema import assignments, gold, items, queue
 
 NEVER = 4e12  # Unix seconds: what an operator assigned does not run out
+
+# The statements of the busiest path, built once: of a call that stores one judgement and hands out one item,
+# building them anew took half the time. SQLite and PostgreSQL read the same words.
+_LATE = sql.text("SELECT item FROM accord_assignments WHERE state = 'leased' AND expires <= :now")
+_HELD = sql.text(
+    "SELECT id, item, purpose, shown, state, expires FROM accord_assignments "
+    "WHERE annotator = :annotator AND state IN ('assigned', 'leased') ORDER BY created, id LIMIT :count"
+)
+_NEXT = sql.text(
+    "SELECT q.item FROM accord_queue q WHERE q.taken < q.overlap "
+    "AND NOT EXISTS (SELECT 1 FROM accord_assignments a WHERE a.item = q.item AND a.annotator = :annotator "
+    "AND a.purpose = 'label' AND a.state IN ('assigned', 'leased', 'done', 'withdrawn')) "
+    "AND NOT EXISTS (SELECT 1 FROM accord_judgements j WHERE j.item = q.item AND j.annotator = :annotator "
+    "AND j.assignment IS NULL) "
+    "AND NOT EXISTS (SELECT 1 FROM accord_gold g WHERE g.item = q.item AND g.purpose <> 'none') "
+    "ORDER BY q.priority DESC, q.sequence LIMIT 1"
+)
+_ITEM = sql.text("SELECT kind, body FROM accord_items WHERE id = :item")
+_GIVE = sql.text(
+    "INSERT INTO accord_assignments (id, item, annotator, purpose, shown, state, created, expires) "
+    "VALUES (:id, :item, :annotator, :purpose, :shown, 'leased', :created, :expires) "
+    "ON CONFLICT (item, annotator, purpose) DO UPDATE SET state = 'leased', created = excluded.created, "
+    "expires = excluded.expires RETURNING id, shown"
+)
+_TAKE_SLOT = sql.text("UPDATE accord_queue SET taken = taken + 1 WHERE item = :item")
+_PAUSED = sql.text("SELECT paused FROM accord_people WHERE name = :annotator")
+_PRACTICE = sql.text("SELECT 1 FROM accord_gold WHERE purpose = 'practice' LIMIT 1")
+
+
+class Held(NamedTuple):
+    """An assignment that somebody holds. ``shown`` is the order of the answers on the page, as JSON."""
+
+    id: str
+    item: str
+    purpose: str
+    shown: str
+    state: str
+    expires: float
 
 
 def enqueue(connection: sql.Connection, ids: Sequence[str], overlap: int, priority: float = 0.0) -> None:
@@ -105,9 +143,9 @@ def _parts(ids: Sequence[str], size: int = 500) -> list[Sequence[str]]:
 
 def expire(connection: sql.Connection, now: float) -> list[str]:
     """Free the leases that ran out; returns their items."""
-    over = sql.and_(assignments.c.state == "leased", assignments.c.expires <= now)
-    late = list(connection.scalars(sql.select(assignments.c.item).where(over)))
+    late = list(connection.scalars(_LATE, {"now": now}))
     if late:
+        over = sql.and_(assignments.c.state == "leased", assignments.c.expires <= now)
         connection.execute(sql.update(assignments).where(over).values(state="free"))
         recount(connection, late)
     return late
@@ -115,48 +153,37 @@ def expire(connection: sql.Connection, now: float) -> list[str]:
 
 def next_items(
     connection: sql.Connection, annotator: str, campaign: Campaign, now: float, count: int
-) -> list[sql.Row[Any]]:
+) -> list[Held]:
     """Up to ``count`` assignments that ``annotator`` holds from now on: those held already come first.
 
     Nobody gets an item twice, save one that is repeated on purpose; nobody who is paused gets a new one.
     """
     expire(connection, now)
-    held = list(
-        connection.execute(
-            sql.select(assignments)
-            .where(assignments.c.annotator == annotator, assignments.c.state.in_(("assigned", "leased")))
-            .order_by(assignments.c.created, assignments.c.id)
-            .limit(count)
-        )
-    )
-    paused = campaign.paused or connection.scalar(
-        sql.select(people.c.paused).where(people.c.name == annotator)
-    )
-    if paused:
+    if campaign.paused or connection.scalar(_PAUSED, {"annotator": annotator}):
         return []
-    if held:
-        mine = [row.id for row in held if row.state == "leased"]
-        _extend(connection, mine, now + campaign.lease_seconds)
-    got: list[str] = []
-    while len(held) + len(got) < count:
-        found = _choose(connection, annotator, campaign, len(got))
+    rows = connection.execute(_HELD, {"annotator": annotator, "count": count})
+    held = [Held(*row) for row in rows]
+    if any(row.expires < now + campaign.lease_seconds * 2 / 3 for row in held):
+        until = now + campaign.lease_seconds
+        _extend(connection, [row.id for row in held if row.state == "leased"], until)
+    new = 0
+    while len(held) < count:
+        found = _choose(connection, annotator, campaign, new)
         if found is None:
             break
-        item, purpose = found
-        got.append(_lease(connection, annotator, item, purpose, campaign, now, len(got)))
-        if purpose == "label":
-            recount(connection, [item])
-    fresh = connection.execute(sql.select(assignments).where(assignments.c.id.in_(got))).all() if got else []
-    return held + sorted(fresh, key=lambda row: got.index(row.id))
+        held.append(_lease(connection, annotator, *found, campaign, now, new))
+        new += 1
+    return held
 
 
 def _choose(
     connection: sql.Connection, annotator: str, campaign: Campaign, ahead: int
 ) -> tuple[str, str] | None:
     """The next (item, purpose) for this person: practice first, then what was mixed in, then the queue."""
-    practice = _measuring(connection, annotator, "practice")
-    if practice is not None:
-        return practice, "practice"
+    if connection.scalar(_PRACTICE):
+        practice = _measuring(connection, annotator, "practice")
+        if practice is not None:
+            return practice, "practice"
     place = ahead
     if campaign.gold_every or campaign.repeat_every:
         place += _count(connection, annotator)
@@ -173,25 +200,11 @@ def _choose(
 
 
 def from_queue(connection: sql.Connection, annotator: str) -> str | None:
-    """The item with the highest priority (among equals the oldest) that has a free slot for this person."""
-    seen = sql.exists().where(
-        assignments.c.item == queue.c.item,
-        assignments.c.annotator == annotator,
-        assignments.c.purpose == "label",
-        assignments.c.state.in_(("assigned", "leased", "done", "withdrawn")),
-    )
-    said = sql.exists().where(
-        judgements.c.item == queue.c.item,
-        judgements.c.annotator == annotator,
-        judgements.c.assignment.is_(None),
-    )
-    kept = sql.exists().where(gold.c.item == queue.c.item, gold.c.purpose != "none")
-    item: str | None = connection.scalar(
-        sql.select(queue.c.item)
-        .where(queue.c.taken < queue.c.overlap, ~seen, ~said, ~kept)
-        .order_by(queue.c.priority.desc(), queue.c.sequence)
-        .limit(1)
-    )
+    """The item with the highest priority (among equals the oldest) that has a free slot for this person.
+
+    Not one that the person holds, has judged (here or in a file) or had taken away, and no gold item.
+    """
+    item: str | None = connection.scalar(_NEXT, {"annotator": annotator})
     return item
 
 
@@ -278,35 +291,27 @@ def _lease(
     campaign: Campaign,
     now: float,
     place: int = 0,
-) -> str:
+) -> Held:
     """Give the item to the person: a row of its own, or the one that was given up before."""
-    there = sql.and_(
-        assignments.c.item == item,
-        assignments.c.annotator == annotator,
-        assignments.c.purpose == purpose,
-    )
-    # A microsecond apart, so that what was handed out together keeps its order.
-    held: dict[str, Any] = {"state": "leased", "created": now + place * 1e-6}
-    held["expires"] = now + campaign.lease_seconds
-    before: str | None = connection.scalar(sql.select(assignments.c.id).where(there))
-    if before is not None:
-        connection.execute(sql.update(assignments).where(assignments.c.id == before).values(**held))
-        return before
-    answers = answer_count(connection, item)
-    order = shown_order(campaign.seed, annotator, item, answers, purpose)
-    row = held | {
+    order = shown_order(campaign.seed, annotator, item, answer_count(connection, item), purpose)
+    expires = now + campaign.lease_seconds
+    values = {
         "id": str(uuid.uuid4()),
         "item": item,
         "annotator": annotator,
         "purpose": purpose,
         "shown": json.dumps(order),
+        "created": now + place * 1e-6,  # what was handed out together keeps its order
+        "expires": expires,
     }
-    connection.execute(sql.insert(assignments), row)
-    return str(row["id"])
+    key, shown = connection.execute(_GIVE, values).one()
+    if purpose == "label":
+        connection.execute(_TAKE_SLOT, {"item": item})
+    return Held(key, item, purpose, shown, "leased", expires)
 
 
 def answer_count(connection: sql.Connection, item: str) -> int:
-    row = connection.execute(sql.select(items.c.kind, items.c.body).where(items.c.id == item)).one()
+    row = connection.execute(_ITEM, {"item": item}).one()
     return 2 if row.kind == "pair" else len(json.loads(row.body)["responses"])
 
 
@@ -391,7 +396,7 @@ def assign(
                 )
         mine = _lease(connection, annotator, item, "label", campaign, now, given)
         connection.execute(
-            sql.update(assignments).where(assignments.c.id == mine).values(state="assigned", expires=NEVER)
+            sql.update(assignments).where(assignments.c.id == mine.id).values(state="assigned", expires=NEVER)
         )
         recount(connection, [item])
         given += 1

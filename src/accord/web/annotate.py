@@ -7,6 +7,7 @@ see them. Never: which model, which stored side, the round, whether it is a gold
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sql
@@ -20,6 +21,7 @@ from accord.records import content_hash
 from accord.store import events, people, queue
 from accord.store.campaign import Campaign
 from accord.store.events import Refused, Submission, Uuid
+from accord.store.queue import Held
 from accord.store.schema import assignments, items
 from accord.web import identity
 from accord.web.pages import fragment, page
@@ -27,6 +29,8 @@ from accord.web.rendering import guidelines, render
 from accord.web.service import Service, go, service, signed_in, token_of
 
 UI_VERSION = "1"
+_ITEM = sql.text("SELECT kind, body FROM accord_items WHERE id = :item")
+_MINE = sql.text("SELECT count(*) FROM accord_assignments WHERE annotator = :annotator AND state = 'done'")
 ENTRIES = 20  # in one call; the page sends the rest in the next
 
 
@@ -135,7 +139,7 @@ def _sync(
     have: list[str],
     campaign: Campaign,
     now: float,
-) -> tuple[list[dict[str, Any]], list[sql.Row[Any]], int, dict[str, tuple[str, str]]]:
+) -> tuple[list[dict[str, Any]], list[Held], int, dict[str, tuple[str, str]]]:
     results: list[dict[str, Any]] = []
     for entry in entries:
         try:
@@ -153,26 +157,18 @@ def _sync(
         except Refused as refusal:
             results.append({"status": refusal.status, "problem": str(refusal)})
     rows = queue.next_items(connection, name, campaign, now, max(campaign.ahead + 1, len(have)))
-    wanted = [row.item for row in rows if row.id not in have]
-    texts: dict[str, tuple[str, str]] = {}
-    if wanted:
-        found = connection.execute(sql.select(items).where(items.c.id.in_(wanted)))
-        texts = {row.id: (row.kind, row.body) for row in found}
-    texts |= {row.item: ("", "") for row in rows if row.item not in texts}
-    return results, rows, _mine(connection, name), texts
+    texts = {row.item: ("", "") for row in rows}
+    for row in rows:
+        if row.id not in have:
+            kind, body = connection.execute(_ITEM, {"item": row.item}).one()
+            texts[row.item] = (kind, body)
+    mine = connection.scalar(_MINE, {"annotator": name}) or 0
+    return results, rows, mine, texts
 
 
-def _mine(connection: sql.Connection, name: str) -> int:
-    """How many items this person has judged."""
-    mine = connection.scalar(
-        sql.select(sql.func.count())
-        .select_from(assignments)
-        .where(assignments.c.annotator == name, assignments.c.state == "done")
-    )
-    return mine or 0
-
-
-async def _payloads(here: Service, rows: list[tuple[sql.Row[Any], tuple[str, str]]]) -> list[dict[str, Any]]:
+async def _payloads(
+    here: Service, rows: Sequence[tuple[Held | sql.Row[Any], tuple[str, str]]]
+) -> list[dict[str, Any]]:
     out = []
     for row, (kind, body) in rows:
         if len(body) > 8000:  # Markdown of long answers takes milliseconds: not in the way of other requests
@@ -182,7 +178,7 @@ async def _payloads(here: Service, rows: list[tuple[sql.Row[Any], tuple[str, str
     return out
 
 
-def _payload(row: sql.Row[Any], kind: str, body: str) -> dict[str, Any]:
+def _payload(row: Held | sql.Row[Any], kind: str, body: str) -> dict[str, Any]:
     """One assignment as the page shows it."""
     item, order = json.loads(body), json.loads(row.shown)
     answers = [item["a"], item["b"]] if kind == "pair" else item["responses"]

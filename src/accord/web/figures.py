@@ -180,7 +180,7 @@ def _measure(
         )
     ).all()
     known = connection.execute(sql.select(gold.c.item, gold.c.verdict))
-    expected = {item: verdict for item, verdict in known}
+    expected = {row.item: row.verdict for row in known}
     for row in rows:
         worker, said = workers.setdefault(row.annotator, Worker(row.annotator)), _said(json.loads(row.body))
         if row.purpose == "gold" and row.item in expected:

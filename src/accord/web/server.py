@@ -63,7 +63,7 @@ class Server:
         hosts: tuple[str, ...] | None = LOOPBACK if is_loopback(host) else None
         if public_url is not None and hosts is not None:
             hosts = (*hosts, urlsplit(public_url).hostname or "")
-        application = build(store, hosts=hosts, public_url=public_url, clock=clock)
+        application = self.application = build(store, hosts=hosts, public_url=public_url, clock=clock)
         # Proxy headers are believed only where the operator said that there is a proxy.
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, server_header=False, date_header=False,
