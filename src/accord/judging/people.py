@@ -9,11 +9,13 @@ from accord.config import HumanJudge
 from accord.records import Pair, WaitingForLabels
 from accord.store import LabelStore
 
+SOURCE = "people (labelling app)"
+
 
 class People:
     """A judge whose labels come from ``accord label RUN``, which serves the run's own ``labels.db``."""
 
-    name = "people (labelling app)"
+    name = SOURCE
     simulated = False
 
     def __init__(self, config: HumanJudge, run_folder: str | Path = ".") -> None:
