@@ -1,11 +1,11 @@
-"""Is a judgement that was shown as saved ever lost? Kills the server with SIGKILL under load, again and again.
+"""Is a judgement that was shown as saved ever lost? Kills the server with SIGKILL under load, many times.
 
     python benchmarks/labelling/kill.py --kills 100
 
-Twenty people send judgements without a pause. At a random moment the server is killed and started anew; the people
-send again what was not acknowledged, with the same ids, as the page does. At the end: every acknowledged
-judgement is there exactly once, nothing is there that nobody sent, no item has more than its overlap, and SQLite's
-own integrity check is clean. Prints JSON; exit code 1 where a promise is broken.
+Twenty people send judgements without a pause. At a random moment the server is killed and started anew; the
+people send again what was not acknowledged, with the same ids, as the page does. At the end: every acknowledged
+judgement is there exactly once, nothing is there that nobody sent, no item has more than its overlap, and
+SQLite's own integrity check is clean. Prints JSON; exit code 1 where a promise is broken.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ class Annotator(threading.Thread):
 
 def start(location: str, port: int) -> subprocess.Popen[str]:
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, location, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVER, location, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n"
@@ -114,7 +117,10 @@ def main() -> None:
     path = Path(tempfile.mkdtemp(prefix="accord-kill-")) / "labels.db"
     with LabelStore(path) as store:
         store.add_pairs(
-            (Pair(Prompt.from_text(f"Question {n}?"), Response(f"yes {n}"), Response(f"no {n}")) for n in range(chosen.pairs)),
+            (
+                Pair(Prompt.from_text(f"Question {n}?"), Response(f"yes {n}"), Response(f"no {n}"))
+                for n in range(chosen.pairs)
+            ),
             overlap=chosen.overlap,
         )
         names = [f"person {n}" for n in range(chosen.people)]
@@ -168,7 +174,10 @@ def main() -> None:
         "seed": chosen.seed,
     }
     print(json.dumps(found, indent=1))
-    broken = [found[k] for k in ("acknowledged_and_lost", "doubled", "stored_but_never_sent", "items_above_their_overlap")]
+    broken = [
+        found[k]
+        for k in ("acknowledged_and_lost", "doubled", "stored_but_never_sent", "items_above_their_overlap")
+    ]
     sys.exit(1 if any(broken) or integrity != "ok" else 0)
 
 

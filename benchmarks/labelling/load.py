@@ -39,7 +39,9 @@ with Server(LabelStore(sys.argv[1]), port=int(sys.argv[2])) as server:
 
 
 def text(number: int, side: str) -> str:
-    return f"Answer {side} to question {number}. " + "It has **some** words, `code` and a second sentence. " * 6
+    return (
+        f"Answer {side} to question {number}. " + "It has **some** words, `code` and a second sentence. " * 6
+    )
 
 
 def main() -> None:
@@ -56,7 +58,9 @@ def main() -> None:
     location = chosen.store or str(folder / "labels.db")
     with LabelStore(location) as store:
         pairs = (
-            Pair(Prompt.from_text(f"Question number {n}?"), Response(text(n, "one")), Response(text(n, "two")))
+            Pair(
+                Prompt.from_text(f"Question number {n}?"), Response(text(n, "one")), Response(text(n, "two"))
+            )
             for n in range(chosen.pairs)
         )
         store.add_pairs(pairs, overlap=chosen.overlap)
@@ -70,14 +74,39 @@ def main() -> None:
         tokens = store.write(sessions)
     port = 8471
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, location, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVER, location, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n"
     load_before = os.getloadavg()[0]
     environment = os.environ | {"ACCORD_SESSIONS": json.dumps(tokens), "ACCORD_THINK": str(chosen.think)}
-    command = [sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless", "--host", f"http://127.0.0.1:{port}"]
-    command += ["-u", str(chosen.users), "-r", "50", "-t", f"{chosen.seconds}s", "--reset-stats", "--only-summary", "--csv", str(folder / "out"), "--stop-timeout", "10"]
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(HERE / "locustfile.py"),
+        "--headless",
+        "--host",
+        f"http://127.0.0.1:{port}",
+    ]
+    command += [
+        "-u",
+        str(chosen.users),
+        "-r",
+        "50",
+        "-t",
+        f"{chosen.seconds}s",
+        "--reset-stats",
+        "--only-summary",
+        "--csv",
+        str(folder / "out"),
+        "--stop-timeout",
+        "10",
+    ]
     began = time.time()
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     took = time.time() - began
@@ -95,7 +124,9 @@ def main() -> None:
     found = {
         "users": chosen.users,
         "think_seconds": chosen.think,
-        "database": "sqlite, WAL, synchronous FULL" if chosen.store is None else chosen.store.partition(":")[0],
+        "database": "sqlite, WAL, synchronous FULL"
+        if chosen.store is None
+        else chosen.store.partition(":")[0],
         "judgements_per_second": round(float(row["Requests/s"]), 1),
         "requests": int(row["Request Count"]),
         "errors": int(row["Failure Count"]),

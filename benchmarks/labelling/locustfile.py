@@ -12,7 +12,7 @@ import random
 import uuid
 from typing import Any
 
-from locust import FastHttpUser, constant, between, task
+from locust import FastHttpUser, between, constant, task
 
 SESSIONS = json.loads(os.environ["ACCORD_SESSIONS"])
 THINK = float(os.environ["ACCORD_THINK"])
@@ -36,7 +36,9 @@ class Annotator(FastHttpUser):
 
     def send(self, entries: list[dict[str, Any]], name: str) -> None:
         body = json.dumps({"entries": entries, "have": self.held})
-        with self.client.post("/api/sync", data=body, headers=self.heads, name=name, catch_response=True) as reply:
+        with self.client.post(
+            "/api/sync", data=body, headers=self.heads, name=name, catch_response=True
+        ) as reply:
             if reply.status_code != 200:
                 reply.failure(f"status {reply.status_code}")
                 return

@@ -105,6 +105,9 @@ def import_(
         str, typer.Option("--as", help="labels, or gold or practice: pairs with a known right answer")
     ] = "labels",
     max_rejects: Annotated[int, typer.Option(min=0, help="unusable rows that are tolerated")] = 0,
+    criterion: Annotated[
+        str | None, typer.Option(help="where rows answer several questions: which one, or all")
+    ] = None,
     store: Store = None,
 ) -> None:
     """Bring labels (or gold and practice items) from a file into a store; a second time changes nothing.
@@ -117,7 +120,9 @@ def import_(
     if serve_as not in ("labels", "gold", "practice"):
         raise BadInput(f"--as is {serve_as!r}: use labels, gold or practice")
     with LabelStore(store or labelling.import_location(_text(target))) as opened:
-        found = labelling.import_file(opened, file, max_rejects=max_rejects, serve_as=serve_as)
+        found = labelling.import_file(
+            opened, file, max_rejects=max_rejects, serve_as=serve_as, criterion=criterion
+        )
     for line in found.lines():
         console.print(line, markup=False, highlight=False)
 

@@ -185,9 +185,7 @@ class FunctionJudge(Config):
     batch_size: Count = Field(64, description="pairs in one call, stored before the next")
 
 
-Judge = Annotated[
-    Simulated | FileJudge | HumanJudge | LlmJudge | FunctionJudge, Field(discriminator="kind")
-]
+Judge = Annotated[Simulated | FileJudge | HumanJudge | LlmJudge | FunctionJudge, Field(discriminator="kind")]
 
 
 class Reward(Config):

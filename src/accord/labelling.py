@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import sqlalchemy as sql
 
 from accord import formats
-from accord.records import BadInput, Comparison, Pair, Prompt, Response, write_jsonl
+from accord.formats_write import RejectLog
+from accord.records import BadInput, Comparison, Pair, Prompt, Response
 from accord.store import LabelStore, campaign, measuring, queue
 from accord.store.people import Role
 from accord.store.schema import gold
@@ -240,19 +241,22 @@ class Imported:
     rows: int
     new: int
     rejects: int
-    rejected_to: str | None
+    rejected_to: str
 
     def lines(self) -> list[str]:
         out = [f"{self.file}: {self.mapping}", f"{self.rows:,} comparisons, {self.new:,} of them new"]
         if self.rejects:
-            out.append(
-                f"{self.rejects:,} rows cannot be used: line and reason of each are in {self.rejected_to}"
-            )
+            out.append(f"{self.rejects:,} rows cannot be used, with line and reason in {self.rejected_to}")
         return out
 
 
 def import_file(
-    store: LabelStore, file: str | Path, *, max_rejects: int = 0, serve_as: str = "labels"
+    store: LabelStore,
+    file: str | Path,
+    *,
+    max_rejects: int = 0,
+    serve_as: str = "labels",
+    criterion: str | None = None,
 ) -> Imported:
     """Labels from a file, in any format of comparisons. Equal rows are stored once, also in a second import.
 
@@ -262,36 +266,29 @@ def import_file(
     Args:
         serve_as: ``labels``; or ``gold`` or ``practice``: the verdicts are then what people are measured by,
             ``meta.note`` the explanation, and nothing becomes a label.
+        criterion: as in `formats.stream_comparisons`.
 
     Raises:
         BadInput: the file cannot be read, or has more than ``max_rejects`` rows that cannot be used.
     """
     path = Path(file)
-    first = formats.stream_comparisons(path)
-    rejects = [item for item in first.items if isinstance(item, formats.Reject)]
     target = path.with_name("rejects.jsonl")
-    if rejects:
-        rows = ({"file": path.name, "line": r.line, "reason": r.reason} for r in rejects)
-        target.write_text(write_jsonl(rows), encoding="utf-8")
-    if len(rejects) > max_rejects:
-        raise BadInput(
-            f"{first.path}, {first.unit} {rejects[0].line}: {rejects[0].reason}; {len(rejects)} rows cannot "
-            f"be used, {max_rejects} are allowed (all are in {target}): mend them, or raise --max-rejects"
-        )
-    stream = formats.stream_comparisons(path)
+    with RejectLog(target) as log:
+        first = formats.stream_comparisons(path, criterion=criterion)
+        usable = 0
+        for item in first.items:
+            if isinstance(item, formats.Reject):
+                log.add(path.name, first.unit, item)
+            else:
+                usable += 1
+        log.refuse(max_rejects, usable > 0)
+    stream = formats.stream_comparisons(path, criterion=criterion)
     found = (row for item in stream.items if not isinstance(item, formats.Reject) for row in item[1])
     if serve_as == "labels":
         seen, new = import_labels(store, found)
     else:
         seen, new = _import_gold(store, found, serve_as)
-    return Imported(
-        path.name,
-        f"{first.format}: {first.mapping}",
-        seen,
-        new,
-        len(rejects),
-        str(target) if rejects else None,
-    )
+    return Imported(path.name, f"{first.format}: {first.mapping}", seen, new, log.count, str(target))
 
 
 def _import_gold(store: LabelStore, rows: Iterable[Comparison], purpose: str) -> tuple[int, int]:

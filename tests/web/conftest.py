@@ -123,7 +123,7 @@ def browser() -> Iterator[Any]:
 
 
 def until(page: Any, expression: str, arg: Any = None, seconds: float = 15.0) -> None:
-    """Wait for a JavaScript condition. Not Playwright's own: that evaluates a string, which our policy forbids."""
+    """Wait for a JavaScript condition. Playwright's own evaluates a string, which our policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression, arg):
         assert time.monotonic() < end, f"still not so after {seconds} s: {expression}"
@@ -155,7 +155,7 @@ class Desk:
 
 @pytest.fixture
 def desk(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    """Call it with a store for a page of its first operator, at the desk; every script error fails the test."""
+    """Call it with a store for a page of its first operator, at the desk; a script error fails the test."""
     contexts: list[Any] = []
     servers: list[Server] = []
     errors: list[str] = []

@@ -17,7 +17,8 @@ PAYLOADS: dict[str, str] = {
     "script in title": f"</title><script>{SCRIPT}</script>",
     "script after template": f"</template></article></main><script>{SCRIPT}</script>",
     "noscript": f'<noscript><p title="</noscript><img src=x onerror={SCRIPT}>">',
-    "mutation": f'<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 onerror={SCRIPT}&gt;">',
+    "mutation": "<math><mtext><table><mglyph><style><!--</style>"
+    f'<img title="--&gt;&lt;img src=1 onerror={SCRIPT}&gt;">',
     "comment": f"<!--><img src=x onerror={SCRIPT}>-->",
     "cdata": f"<![CDATA[<img src=x onerror={SCRIPT}>]]>",
     "processing instruction": f"<?xml version='1.0'?><x onload={SCRIPT}>",
@@ -54,7 +55,8 @@ PAYLOADS: dict[str, str] = {
     "svg script": f"<svg><script>{SCRIPT}</script></svg>",
     "svg animate": f"<svg><animate onbegin={SCRIPT} attributeName=x dur=1s>",
     "svg use": '<svg><use href="https://evil.example/x.svg#a"/></svg>',
-    "svg foreignObject": f"<svg><foreignObject><iframe srcdoc='<script>{SCRIPT}</script>'></foreignObject></svg>",
+    "svg foreignObject": "<svg><foreignObject>"
+    f"<iframe srcdoc='<script>{SCRIPT}</script>'></foreignObject></svg>",
     "iframe": '<iframe src="https://evil.example"></iframe>',
     "iframe srcdoc": f'<iframe srcdoc="<script>parent.{SCRIPT}</script>"></iframe>',
     "object": '<object data="https://evil.example/x.swf"></object>',

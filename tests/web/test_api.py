@@ -54,7 +54,7 @@ def test_one_bad_entry_does_not_stop_the_others(visit: Visit, store: LabelStore)
 
 
 def test_sides_are_the_servers_and_no_answer_tells_its_model(visit: Visit, store: LabelStore) -> None:
-    """Whatever the page sends, the side is the one that was assigned; policy, round and stored side never leave."""
+    """The side is the one that was assigned, whatever the page sends; policy and stored side never leave."""
     secret = Pair(
         Prompt.from_text("who"),
         Response("first", policy="SECRET-POLICY", lineage={"model": "SECRET-MODEL"}),
@@ -103,7 +103,15 @@ def test_an_annotator_sees_and_writes_only_what_is_theirs(visit: Visit) -> None:
     assert mine["assignment"] in ann.sync().json()["held"]
 
 
-ADMIN = ["/admin", "/admin/live", "/admin/team", "/admin/items", "/admin/settings", "/admin/export/labels.jsonl", "/admin/export/history.jsonl"]  # fmt: skip
+ADMIN = [
+    "/admin",
+    "/admin/live",
+    "/admin/team",
+    "/admin/items",
+    "/admin/settings",
+    "/admin/export/labels.jsonl",
+    "/admin/export/history.jsonl",
+]
 
 
 @pytest.mark.parametrize("path", [*ADMIN, f"/admin/items/{pair(0).id}"])
@@ -273,9 +281,9 @@ def test_the_rate_limit_lets_in_again() -> None:
     assert limit.wait("a") == 0
 
 
-@pytest.mark.parametrize(("host", "loopback"), [("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("192.168.1.4", False), ("example.org", False)])  # fmt: skip
-def test_what_is_loopback(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
+def test_what_is_loopback() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.0.1", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.4", "example.org"))
 
 
 def test_gold_and_repeats_look_like_any_other_item(visit: Visit, store: LabelStore) -> None:
@@ -325,11 +333,14 @@ def test_an_operator_can_do_what_the_pages_offer(visit: Visit, store: LabelStore
         == 303
     )
     assert op.client.get("/admin/items?show=gold").text.count("<tr>") == 2
-    saved = op.post("/admin/settings", title="T", question="Q?", guidelines="**bold**", criteria="safe: Which is safer?", overlap="2", lease_seconds="60", gold_every="0", repeat_every="0", repeat_after="5", strength="yes")  # fmt: skip
+    form = {"title": "T", "question": "Q?", "guidelines": "**bold**", "criteria": "safe: Which is safer?"}
+    form |= {"overlap": "2", "lease_seconds": "60", "gold_every": "0", "repeat_every": "0"}
+    form |= {"repeat_after": "5", "strength": "yes"}
+    saved = op.post("/admin/settings", **form)
     assert "Saved." in saved.text
     found = store.read(campaign.load)
     assert (found.overlap, found.strength, found.criteria[0].name) == (2, True, "safe")
-    bad = op.post("/admin/settings", title="T", question="Q?", overlap="0", criteria="1: x", lease_seconds="60", gold_every="1", repeat_every="0", repeat_after="5")  # fmt: skip
+    bad = op.post("/admin/settings", **form | {"overlap": "0", "criteria": "1: x", "gold_every": "1"})
     assert bad.status_code == 422
     assert "overlap" in bad.text
 

@@ -58,9 +58,7 @@ def test_the_whole_journey_by_keyboard_alone(local: LabelStore, browser: Any, de
     ):
         asked.append((found.question(), verdict, found.texts()))
         page.keyboard.press(key)
-        until(page, 
-            f"document.querySelector('.turn.last .text')?.innerText !== {json.dumps(asked[-1][0])}"
-        )
+        until(page, f"document.querySelector('.turn.last .text')?.innerText !== {json.dumps(asked[-1][0])}")
     found.wait_saved()
     kept = local.comparisons()
     assert [c.prompt.text for c in kept] == [question for question, _, _ in asked]
@@ -108,9 +106,7 @@ def test_undo_ten_deep_also_after_a_reload(local: LabelStore, desk: Open) -> Non
         found.wait_item()
         questions.append(found.question())
         page.keyboard.press("ArrowLeft")
-        until(page, 
-            f"document.querySelector('.turn.last .text')?.innerText !== {json.dumps(questions[-1])}"
-        )
+        until(page, f"document.querySelector('.turn.last .text')?.innerText !== {json.dumps(questions[-1])}")
     found.wait_saved()
     page.reload()
     found.wait_item()
@@ -411,7 +407,7 @@ def test_no_page_has_an_axe_violation(local: LabelStore, desk: Open, scheme: str
 
 
 def test_hostile_answers_run_nothing_and_break_no_layout(local: LabelStore, desk: Open) -> None:
-    """Every payload as an answer and as a prompt, at the desk, on a phone, and on the operator's page of it."""
+    """Every payload as an answer and as a prompt: at the desk, on a phone, on the operator's page of it."""
     local.add_pairs(
         [
             Pair(Prompt.from_text(f"{name}\n\n{text[:2000]}"), Response(text), Response("plain"))
@@ -450,7 +446,8 @@ def test_hostile_answers_run_nothing_and_break_no_layout(local: LabelStore, desk
                 return !b.contains(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2));
             }).length,
             boxes: [...document.querySelectorAll('#item .answer')].filter((a) =>
-                a.getBoundingClientRect().right > innerWidth + 1 || a.getBoundingClientRect().left < 0).length,
+                a.getBoundingClientRect().right > innerWidth + 1
+                || a.getBoundingClientRect().left < 0).length,
         };
     }"""
     good = {"hit": 0, "violations": 0, "bad": [], "wide": 0, "bar": 0, "covered": 0, "boxes": 0}
@@ -464,8 +461,10 @@ def test_hostile_answers_run_nothing_and_break_no_layout(local: LabelStore, desk
         if state != good:
             broken[name] = state
         page.keyboard.press("s")
-        until(page, 
-            "(n) => document.querySelector('.turn.last .text')?.innerText.split('\\n')[0] !== n", arg=name
+        until(
+            page,
+            "(n) => document.querySelector('.turn.last .text')?.innerText.split('\\n')[0] !== n",
+            arg=name,
         )
     assert broken == {}
     found.wait_saved()
@@ -509,7 +508,8 @@ def test_the_next_pair_is_there_within_150_milliseconds(local: LabelStore, desk:
                     document.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowLeft', bubbles: true }));
                     const look = () => {
                         const now = document.querySelector('.turn.last');
-                        if (now && now.innerText !== before && document.querySelectorAll('.answer').length === 2)
+                        const two = document.querySelectorAll('.answer').length === 2;
+                        if (now && now.innerText !== before && two)
                             requestAnimationFrame(() => done(performance.now() - began));
                         else requestAnimationFrame(look);
                     };
@@ -529,7 +529,8 @@ def test_the_overview_is_live(local: LabelStore, desk: Open) -> None:
     assert "0 of 8 judgements" in other.inner_text(".tile.wide .figure")
     found.page.keyboard.press("ArrowLeft")
     found.wait_saved()
-    until(other, 
+    until(
+        other,
         "document.querySelector('.tile.wide .figure').textContent.includes('1 of 8')",
     )
     assert "Pause" in other.inner_text(".headline")

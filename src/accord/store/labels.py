@@ -12,8 +12,8 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sql
 
@@ -21,10 +21,7 @@ from accord.records import VERDICTS, BadInput, Comparison, Pair, Prompt, Ranking
 from accord.store import queue
 from accord.store.database import Database
 from accord.store.schema import gold, items, judgements
-
-T = TypeVar("T")
-
-_IDS_A_QUERY = 500  # SQLite once allowed 999 bound values; other databases have limits of their own
+from accord.store.standing import chunks, standing, voice
 
 
 def _body(comparison: Comparison) -> str:
@@ -50,11 +47,6 @@ def label_id(comparison: Comparison) -> str:
 def ranking_id(prompt: Prompt, responses: Sequence[Response], round: int) -> str:
     """Identity of a set of answers to be ranked."""
     return content_hash("ranking", prompt.key, *(r.text for r in responses), str(round))
-
-
-def chunks(values: Sequence[T], size: int = _IDS_A_QUERY) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
 
 
 class LabelStore(Database):
@@ -113,8 +105,8 @@ class LabelStore(Database):
         for comparison in comparisons:
             pair, body = comparison.pair.id, _body(comparison)
             content = content_hash(pair, comparison.annotator, body)
-            voice = _voice(pair, comparison.annotator, comparison.criterion, content)
-            said[voice] = (content, body, comparison)
+            who = voice(pair, comparison.annotator, comparison.criterion, content)
+            said[who] = (content, body, comparison)
             if pair not in wanted:
                 wanted[pair] = ("pair", comparison.pair.round, json.dumps(comparison.pair.to_json()))
         return self.write(lambda connection: _add_labels(connection, said, wanted, time.time()))
@@ -200,7 +192,7 @@ def _add_labels(
 ) -> int:
     ids = list(wanted)
     _add_items(connection, wanted)
-    there = {voice: row.content for voice, row in standing(connection, ids).items()}
+    there = {who: row.content for who, row in standing(connection, ids).items()}
     rows = [
         {
             "event": str(uuid.uuid4()),
@@ -212,42 +204,13 @@ def _add_labels(
             "created": now,
             "body": body,
         }
-        for voice, (content, body, comparison) in said.items()
-        if there.get(voice) != content
+        for who, (content, body, comparison) in said.items()
+        if there.get(who) != content
     ]
     if rows:
         connection.execute(sql.insert(judgements), rows)
         queue.recount_elsewhere(connection, list(dict.fromkeys(row["item"] for row in rows)))
     return len(rows)
-
-
-def standing(
-    connection: sql.Connection, item_ids: Sequence[str] | None
-) -> dict[tuple[str, str, str, str], sql.Row[Any]]:
-    """The judgement that counts for each voice on these items (None: on all).
-
-    A judgement stands until the same voice says something later, or until it is undone or retracted.
-    """
-    gone = judgements.alias()
-    taken_back = sql.exists().where(gone.c.target == judgements.c.event, gone.c.kind.in_(("undo", "retract")))
-    query = (
-        sql.select(judgements)
-        .where(judgements.c.kind == "judgement", judgements.c.purpose == "label", ~taken_back)
-        .order_by(judgements.c.sequence)
-    )
-    latest: dict[tuple[str, str, str, str], sql.Row[Any]] = {}
-    for ids in [None] if item_ids is None else chunks(item_ids):
-        for row in connection.execute(query if ids is None else query.where(judgements.c.item.in_(ids))):
-            criterion = ""
-            if '"criterion"' in row.body:  # sparing most rows a parse
-                criterion = json.loads(row.body).get("criterion", "")
-            latest[_voice(row.item, row.annotator, criterion, row.content)] = row
-    return latest
-
-
-def _voice(item: str, annotator: str, criterion: str, content: str) -> tuple[str, str, str, str]:
-    """Who speaks about what: a later row of the same voice replaces the earlier one."""
-    return (item, annotator, criterion, "" if annotator else content)
 
 
 def _comparisons(pair: Pair, row: sql.Row[Any]) -> list[Comparison]:

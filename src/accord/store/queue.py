@@ -20,6 +20,7 @@ import sqlalchemy as sql
 from accord.records import content_hash
 from accord.store.campaign import Campaign
 from accord.store.schema import assignments, gold, items, queue
+from accord.store.standing import chunks, standing
 
 NEVER = 4e12  # Unix seconds: what an operator assigned does not run out
 
@@ -65,7 +66,7 @@ class Held(NamedTuple):
 def enqueue(connection: sql.Connection, ids: Sequence[str], overlap: int, priority: float = 0.0) -> None:
     """Put items on the queue, in the order of ``ids``; one that is there gets the larger overlap."""
     known: set[str] = set()
-    for part in _parts(ids):
+    for part in chunks(ids):
         known |= set(connection.scalars(sql.select(queue.c.item).where(queue.c.item.in_(part))))
         connection.execute(
             sql.update(queue).where(queue.c.item.in_(part), queue.c.overlap < overlap).values(overlap=overlap)
@@ -108,7 +109,7 @@ def recount(connection: sql.Connection, ids: Sequence[str]) -> None:
     count = sql.select(sql.func.count()).select_from(assignments)
     held = count.where(mine, assignments.c.state.in_(("assigned", "leased", "done")))
     filled = count.where(mine, assignments.c.state == "done")
-    for part in _parts(ids):
+    for part in chunks(ids):
         connection.execute(
             sql.update(queue)
             .where(queue.c.item.in_(part))
@@ -121,10 +122,8 @@ def recount(connection: sql.Connection, ids: Sequence[str]) -> None:
 
 def recount_elsewhere(connection: sql.Connection, ids: Sequence[str]) -> None:
     """Count the judgements of these items that came from files: they fill slots as well."""
-    from accord.store.labels import standing
-
     on_queue: list[str] = []
-    for part in _parts(ids):
+    for part in chunks(ids):
         on_queue += connection.scalars(sql.select(queue.c.item).where(queue.c.item.in_(part)))
     if not on_queue:
         return
@@ -135,10 +134,6 @@ def recount_elsewhere(connection: sql.Connection, ids: Sequence[str]) -> None:
     for item, found in voices.items():
         connection.execute(sql.update(queue).where(queue.c.item == item).values(elsewhere=len(found)))
     recount(connection, on_queue)
-
-
-def _parts(ids: Sequence[str], size: int = 500) -> list[Sequence[str]]:
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 def expire(connection: sql.Connection, now: float) -> list[str]:

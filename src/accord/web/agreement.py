@@ -13,20 +13,14 @@ def kappa(a: Sequence[str], b: Sequence[str]) -> float | None:
 
     Landis and Koch's words for it are not used: what is enough depends on the question.
     """
-    if len(a) < 2 or len(set(a) | set(b)) < 2:
+    if not a:
         return None
     return _finite(agreement.cohens_kappa(a, b))
 
 
 def alpha(labels: Sequence[tuple[str, str, str]]) -> float | None:
     """Krippendorff's nominal α of (item, annotator, verdict); None where nothing can be compared."""
-    voices: dict[str, int] = {}
-    for item, _, _ in labels:
-        voices[item] = voices.get(item, 0) + 1
-    shared = [label for label in labels if voices[label[0]] > 1]
-    if len({verdict for _, _, verdict in shared}) < 2:
-        return None
-    return _finite(agreement.krippendorff_alpha(shared, level="nominal"))
+    return _finite(agreement.krippendorff_alpha(labels, level="nominal"))
 
 
 def _finite(value: float) -> float | None:

@@ -24,9 +24,10 @@ from accord.store.events import Refused, Submission, Uuid
 from accord.store.queue import Held
 from accord.store.schema import assignments, items
 from accord.web import identity
+from accord.web.conversation import turns
 from accord.web.pages import fragment, page
 from accord.web.rendering import guidelines, render
-from accord.web.service import Service, go, service, signed_in, token_of
+from accord.web.service import go, service, signed_in, token_of
 
 UI_VERSION = "1"
 _ITEM = sql.text("SELECT kind, body FROM accord_items WHERE id = :item")
@@ -115,7 +116,7 @@ async def sync(request: Request) -> Response:
     results, rows, mine, texts = await here.write(
         lambda c: _sync(c, who.name, entries, asked.have, campaign, now)
     )
-    shown = await _payloads(here, [(row, texts[row.item]) for row in rows if row.id not in asked.have])
+    shown = await _payloads([(row, texts[row.item]) for row in rows if row.id not in asked.have])
     answer = {
         "results": results,
         "items": shown,
@@ -166,9 +167,7 @@ def _sync(
     return results, rows, mine, texts
 
 
-async def _payloads(
-    here: Service, rows: Sequence[tuple[Held | sql.Row[Any], tuple[str, str]]]
-) -> list[dict[str, Any]]:
+async def _payloads(rows: Sequence[tuple[Held | sql.Row[Any], tuple[str, str]]]) -> list[dict[str, Any]]:
     out = []
     for row, (kind, body) in rows:
         if len(body) > 8000:  # Markdown of long answers takes milliseconds: not in the way of other requests
@@ -194,8 +193,7 @@ def _payload(row: Held | sql.Row[Any], kind: str, body: str) -> dict[str, Any]:
                 "empty": not answer["text"].strip(),
             }
         )
-    turns = [{"role": turn["role"], "html": render(turn["content"]).html} for turn in item["prompt"]]
-    html = fragment("item.html", turns=turns, answers=shown, ranking=kind == "ranking")
+    html = fragment("item.html", turns=turns(item["prompt"]), answers=shown, ranking=kind == "ranking")
     return {
         "assignment": row.id,
         "kind": kind,
@@ -222,7 +220,7 @@ async def recent(request: Request) -> Response:
         return out
 
     found = await here.read(job)
-    shown = await _payloads(here, [(row, text) for row, text, _ in found])
+    shown = await _payloads([(row, text) for row, text, _ in found])
     return JSONResponse(
         [
             {"event": event.event, "item": payload, "said": _as_shown(event.body, row.shown)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import median
@@ -17,9 +16,10 @@ from typing import Any
 import sqlalchemy as sql
 
 from accord.store import people
-from accord.store.labels import standing
 from accord.store.schema import assignments, gold, items, judgements, queue
+from accord.store.standing import standing
 from accord.web import agreement, identity
+from accord.web.conversation import excerpt
 
 SHARED_ITEMS = 5  # two people are compared from so many items on
 RECENT_SECONDS = 3600.0
@@ -259,15 +259,9 @@ def _described(
         rows = connection.execute(sql.select(items.c.id, items.c.body).where(items.c.id.in_(chosen)))
         bodies = {row.id: json.loads(row.body) for row in rows}
     return [
-        {"item": item, "prompt": excerpt(bodies[item]), "said": sorted(split[item].items())}
+        {"item": item, "prompt": excerpt(bodies[item]["prompt"]), "said": sorted(split[item].items())}
         for item in chosen
     ]
-
-
-def excerpt(body: dict[str, Any], length: int = 140) -> str:
-    """The beginning of the last turn, on one line."""
-    text = " ".join(body["prompt"][-1]["content"][:2000].split()) if body["prompt"] else ""
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _named(connection: sql.Connection, looked_at: int = 2000) -> int:
@@ -288,7 +282,3 @@ def share(count: int, total: int) -> str:
 
 def interval(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f"{bounds[0]:.0%} to {bounds[1]:.0%}"
-
-
-def names_of(rows: Sequence[Worker]) -> list[str]:
-    return [row.name for row in rows]

@@ -20,7 +20,7 @@ from accord.store import campaign as campaigns
 from accord.store import events, measuring, people, queue
 from accord.store.schema import actions, assignments, gold, items, judgements
 from accord.store.schema import queue as queue_table
-from accord.web import figures
+from accord.web import conversation, figures
 from accord.web.pages import fragment, page
 from accord.web.rendering import render
 from accord.web.service import Service, form_value, go, service, signed_in, token_of
@@ -213,7 +213,7 @@ async def item_list(request: Request) -> Response:
                 "id": row.id,
                 "kind": row.kind,
                 "round": row.round,
-                "prompt": figures.excerpt(json.loads(row.body)),
+                "prompt": conversation.excerpt(json.loads(row.body)["prompt"]),
                 "done": row.done or 0,
                 "overlap": row.overlap or 0,
                 "gold": row.purpose if row.purpose != "none" else None,
@@ -263,25 +263,28 @@ async def item(request: Request) -> Response:
         {"row": row, "said": UNSAID | json.loads(row.body), "gone": row.event in gone}
         for row in found["history"]
     ]
-    shown = await run_in_threadpool(
-        lambda: [
-            {
-                "name": name,
-                "html": render(answer["text"]).html,
-                "policy": answer.get("policy", ""),
-                "lineage": answer.get("lineage") or {},
-            }
-            for name, answer in zip(names, answers, strict=True)
-        ]
-    )
-    turns = [{"role": turn["role"], "html": render(turn["content"]).html} for turn in body["prompt"]]
+    shown = await run_in_threadpool(_origins, names, answers)
     note = json.loads(found["gold"].note) if found["gold"] is not None else ""
     return page(
         request, "itemadmin.html", who=who, key=key, kind=found["row"].kind, round=found["row"].round,
-        turns=turns, answers=shown, queue=found["queue"], gold=found["gold"], note=note, history=history,
+        turns=conversation.turns(body["prompt"]), answers=shown, queue=found["queue"], gold=found["gold"],
+        note=note, history=history,
         holders=found["holders"], everybody=found["people"], verdicts=VERDICTS, csrf=token_of(request),
         now=here.clock(), ago=_ago,
     )  # fmt: skip
+
+
+def _origins(names: list[str], answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Answers with what annotators never see: the policy, the model, the run."""
+    return [
+        {
+            "name": name,
+            "html": render(answer["text"]).html,
+            "policy": answer.get("policy", ""),
+            "lineage": answer.get("lineage") or {},
+        }
+        for name, answer in zip(names, answers, strict=True)
+    ]
 
 
 async def item_action(request: Request) -> Response:
