@@ -3,9 +3,9 @@
     python benchmarks/labelling/kill.py --kills 100
 
 Twenty people send judgements without a pause. At a random moment the server is killed and started anew; the
-people send again what was not acknowledged, with the same ids, as the page does. At the end: every acknowledged
-judgement is there exactly once, nothing is there that nobody sent, no item has more than its overlap, and
-SQLite's own integrity check is clean. Prints JSON; exit code 1 where a promise is broken.
+people send again what was not acknowledged, with the same ids, as the page does. At the end: every
+acknowledged judgement is there exactly once, nothing is there that nobody sent, no item has more than its
+overlap, and SQLite's own integrity check is clean. Prints JSON; exit code 1 where a promise is broken.
 """
 
 from __future__ import annotations

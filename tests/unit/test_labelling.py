@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,16 @@ import pytest
 from accord import cli, labelling
 from accord.config import HumanJudge
 from accord.judging import People
-from accord.records import BadInput, Comparison, Prompt, Ranking, Response, WaitingForLabels, write_jsonl
+from accord.records import (
+    BadInput,
+    Comparison,
+    Prompt,
+    Ranking,
+    Response,
+    Span,
+    WaitingForLabels,
+    write_jsonl,
+)
 from accord.store import LabelStore, campaign, measuring, queue
 from accord.store.people import ensure
 from tests.stores import pair
@@ -196,6 +206,20 @@ def test_status_agreement_and_export(accord: Any, tmp_path: Path, pairs_file: Pa
     assert "no judgement" in err
 
 
+def test_an_export_comes_back_whole(accord: Any, tmp_path: Path) -> None:
+    span = Span("a", 0, 3, "yes", "good", (0, 3))
+    full = Comparison(
+        pair(0), "a", "ann", 2.0, "people (labelling app)", {}, "", "ü < b\u2028", (span,), 1234, "1"
+    )
+    with LabelStore(tmp_path / "one.db") as store:
+        store.add([full, Comparison(pair(1), "both_bad", "ann", criterion="safe")])
+    target = tmp_path / "out.jsonl"
+    assert accord("label", "export", str(tmp_path / "one.db"), str(target))[0] == 0
+    assert accord("label", "import", str(tmp_path / "two.db"), str(target))[0] == 0
+    assert labelling.to_dataset(tmp_path / "two.db", criterion=None)[0] == full
+    assert labelling.to_dataset(tmp_path / "two.db") == [full]
+
+
 @pytest.mark.parametrize("command", ["", "serve", "import", "export", "agreement", "status"])
 def test_help_shows_an_example(accord: Any, command: str) -> None:
     code, out, _ = accord("label", *command.split(), "--help")
@@ -230,17 +254,17 @@ def test_serving_from_the_command_line_prints_links_and_stops(pairs_file: Path, 
         "--annotators",
         str(names),
     ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    )
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(4)]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
     assert "4 judgements to be made" in lines[0]
     assert "ann  http://127.0.0.1:" in lines[2]
     assert "/enter#" in lines[3]
-    process.send_signal(2)
-    assert "stopped; 4 judgements are still missing" in process.stdout.read()
-    assert process.wait(timeout=30) == 0
+    assert "stopped; 4 judgements are still missing" in rest
+    assert process.returncode == 0
 
 
 def test_the_app_imports_no_torch() -> None:

@@ -250,7 +250,7 @@ def test_the_writer_answers_after_the_commit_and_one_failure_harms_no_other(stor
 
 
 class Idempotent(RuleBasedStateMachine):
-    """Submits and undos, each sent ten times at once by ten threads: exactly one row each, the same answers."""
+    """Submits and undos, sent ten times at once by ten threads: exactly one row each, the same answers."""
 
     @initialize()
     def begin(self) -> None:

@@ -209,6 +209,7 @@ def _measuring(connection: sql.Connection, annotator: str, purpose: str) -> str 
         assignments.c.item == gold.c.item,
         assignments.c.annotator == annotator,
         assignments.c.purpose == purpose,
+        assignments.c.state != "free",  # given up unseen, as when a page is closed
     )
     found: str | None = connection.scalar(
         sql.select(gold.c.item)
@@ -227,6 +228,7 @@ def _repeatable(connection: sql.Connection, annotator: str, after: int) -> str |
         again.c.item == assignments.c.item,
         again.c.annotator == annotator,
         again.c.purpose == "repeat",
+        again.c.state != "free",
     )
     recent = (
         sql.select(assignments.c.id)

@@ -144,10 +144,16 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise BadInput(
+            f"{host!r} is no address ({error.strerror}): leave --host out"
+        ) from None
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(256)
     except OSError as error:
+        listener.close()
         raise BadInput(
             f"the server cannot listen on {host}, port {port} ({error.strerror}): choose another --port, or "
             "--port 0 for any free one"
