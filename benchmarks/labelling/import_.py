@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from accord import labelling
+from accord import label_import
 from accord.store import LabelStore
 
 WORDS = [
@@ -59,10 +59,10 @@ def main() -> None:
     with LabelStore(path.with_suffix(".db")) as store:
         before = os.times()
         began = time.monotonic()
-        found = labelling.import_file(store, path)
+        found = label_import.import_file(store, path)
         took, used = time.monotonic() - began, os.times()
         again = time.monotonic()
-        second = labelling.import_file(store, path)
+        second = label_import.import_file(store, path)
         again = time.monotonic() - again
     print(
         json.dumps(

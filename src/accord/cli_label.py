@@ -8,9 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +32,7 @@ Store = Annotated[
 class _ServeByDefault(TyperGroup):
     """``accord label runs/demo`` is short for ``accord label serve runs/demo``."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
@@ -114,13 +113,13 @@ def import_(
 
     Example: accord label import runs/demo labels.jsonl
     """
-    from accord import labelling
+    from accord import label_import, labelling
     from accord.store import LabelStore
 
     if serve_as not in ("labels", "gold", "practice"):
         raise BadInput(f"--as is {serve_as!r}: use labels, gold or practice")
     with LabelStore(store or labelling.import_location(_text(target))) as opened:
-        found = labelling.import_file(
+        found = label_import.import_file(
             opened, file, max_rejects=max_rejects, serve_as=serve_as, criterion=criterion
         )
     for line in found.lines():

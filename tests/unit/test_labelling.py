@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from accord import cli, labelling
+from accord import cli, label_import, labelling
 from accord.config import HumanJudge
 from accord.judging import People
 from accord.records import (
@@ -290,7 +290,7 @@ def test_an_import_keeps_its_memory_small(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with LabelStore(tmp_path / "labels.db") as store:
         began = time.process_time()
-        found = labelling.import_file(store, file)
+        found = label_import.import_file(store, file)
         assert (found.rows, found.new) == (10_000, 10_000)
         assert time.process_time() - began < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sql
 
 from accord.records import BadInput, Comparison, Prompt, Response
-from accord.store import LabelStore, campaign, events, measuring, people, queue
+from accord.store import LabelStore, assigning, campaign, events, measuring, people, queue
 from accord.store.campaign import Campaign
 from accord.store.schema import assignments
 from accord.store.schema import queue as queue_table
@@ -143,18 +143,18 @@ def test_paused_people_and_campaigns_get_nothing_new(store: LabelStore) -> None:
 def test_assign_reassign_withdraw(store: LabelStore) -> None:
     found = settings(store)
     ids = [pair(n).id for n in (4, 5)]
-    assert store.write(lambda c: queue.assign(c, "cy", ids, found, NOW)) == 2
+    assert store.write(lambda c: assigning.assign(c, "cy", ids, found, NOW)) == 2
     assert questions(store, take(store, "ann", 6)) == ["0", "1", "2", "3"]
     assert questions(store, take(store, "cy", 2, NOW + 1e8)) == ["4", "5"]  # assigned does not run out
-    moved = store.write(lambda c: queue.withdraw(c, "cy"))
+    moved = store.write(lambda c: assigning.withdraw(c, "cy"))
     assert sorted(moved) == sorted(ids)
-    assert store.write(lambda c: queue.assign(c, "bob", moved, found, NOW)) == 2
+    assert store.write(lambda c: assigning.assign(c, "bob", moved, found, NOW)) == 2
     assert sorted(questions(store, take(store, "bob", 2))) == ["4", "5"]
     say(store, "bob", take(store, "bob", 1)[0])
     done = store.comparisons()[0].pair.id
-    assert store.write(lambda c: queue.assign(c, "bob", [done], found, NOW)) == 0  # judged it already
+    assert store.write(lambda c: assigning.assign(c, "bob", [done], found, NOW)) == 0  # judged it already
     assert (
-        store.write(lambda c: queue.assign(c, "ann", [done], found, NOW)) == 1
+        store.write(lambda c: assigning.assign(c, "ann", [done], found, NOW)) == 1
     )  # one more voice, on request
     row = next(row for row in take(store, "ann", 9) if row.item == done)
     assert say(store, "ann", row).counted

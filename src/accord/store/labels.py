@@ -158,7 +158,8 @@ class LabelStore(Database):
             wanted.setdefault(pair.id, pair)
         with self.transaction(write=False) as connection:
             found = standing(connection, list(wanted))
-            counts = Counter(item for item, _, _ in {(item, who, said) for item, who, _, said in found})
+            voices: set[tuple[str, str, str]] = {(item, who, said) for item, who, _, said in found}
+            counts = Counter(item for item, _, _ in voices)
             measuring = set(connection.scalars(sql.select(gold.c.item).where(gold.c.purpose != "none")))
         return [
             pair for key, pair in wanted.items() if key not in measuring and counts[key] < labels_per_pair
@@ -209,7 +210,7 @@ def _add_labels(
     ]
     if rows:
         connection.execute(sql.insert(judgements), rows)
-        queue.recount_elsewhere(connection, list(dict.fromkeys(row["item"] for row in rows)))
+        queue.recount_elsewhere(connection, list(dict.fromkeys(str(row["item"]) for row in rows)))
     return len(rows)
 
 

@@ -22,8 +22,6 @@ from accord.store.campaign import Campaign
 from accord.store.schema import assignments, gold, items, queue
 from accord.store.standing import chunks, standing
 
-NEVER = 4e12  # Unix seconds: what an operator assigned does not run out
-
 # The statements of the busiest path, built once: of a call that stores one judgement and hands out one item,
 # building them anew took half the time. SQLite and PostgreSQL read the same words.
 _LATE = sql.text("SELECT item FROM accord_assignments WHERE state = 'leased' AND expires <= :now")
@@ -166,7 +164,7 @@ def next_items(
         found = _choose(connection, annotator, campaign, new)
         if found is None:
             break
-        held.append(_lease(connection, annotator, *found, campaign, now, new))
+        held.append(lease(connection, annotator, *found, campaign, now, new))
         new += 1
     return held
 
@@ -280,7 +278,7 @@ def shown_order(seed: str, annotator: str, item: str, answers: int, purpose: str
     return order[::-1] if purpose == "repeat" else order
 
 
-def _lease(
+def lease(
     connection: sql.Connection,
     annotator: str,
     item: str,
@@ -348,69 +346,3 @@ def release(connection: sql.Connection, annotator: str, ids: Sequence[str] | Non
     if found:
         connection.execute(sql.update(assignments).where(which).values(state="free"))
         recount(connection, found)
-
-
-def assign(
-    connection: sql.Connection, annotator: str, ids: Sequence[str], campaign: Campaign, now: float
-) -> int:
-    """Reserve items for one person until they are done; those that they judged already are left out.
-
-    The reservation takes a slot like any other. Where none is free, somebody else's lease (not a judgement)
-    gives way; where all are filled, the item gets one slot more, since the operator asked for one more voice.
-    """
-    given = 0
-    for item in ids:
-        state = connection.scalar(
-            sql.select(assignments.c.state).where(
-                assignments.c.item == item,
-                assignments.c.annotator == annotator,
-                assignments.c.purpose == "label",
-            )
-        )
-        if state in ("done", "assigned"):
-            continue
-        row = connection.execute(sql.select(queue).where(queue.c.item == item)).one_or_none()
-        if row is None:
-            continue
-        if row.taken >= row.overlap and state != "leased":
-            other = connection.scalar(
-                sql.select(assignments.c.id)
-                .where(
-                    assignments.c.item == item,
-                    assignments.c.purpose == "label",
-                    assignments.c.state == "leased",
-                )
-                .order_by(assignments.c.expires)
-                .limit(1)
-            )
-            if other is not None:
-                connection.execute(
-                    sql.update(assignments).where(assignments.c.id == other).values(state="withdrawn")
-                )
-            else:
-                connection.execute(
-                    sql.update(queue).where(queue.c.item == item).values(overlap=row.taken + 1)
-                )
-        mine = _lease(connection, annotator, item, "label", campaign, now, given)
-        connection.execute(
-            sql.update(assignments).where(assignments.c.id == mine.id).values(state="assigned", expires=NEVER)
-        )
-        recount(connection, [item])
-        given += 1
-    return given
-
-
-def withdraw(connection: sql.Connection, annotator: str, ids: Sequence[str] | None = None) -> list[str]:
-    """Take unfinished items away from one person (None: all); they go back to the queue. Returns them."""
-    which = sql.and_(
-        assignments.c.annotator == annotator,
-        assignments.c.purpose == "label",
-        assignments.c.state.in_(("leased", "assigned")),
-    )
-    if ids is not None:
-        which = sql.and_(which, assignments.c.item.in_(ids))
-    found = list(connection.scalars(sql.select(assignments.c.item).where(which)))
-    if found:
-        connection.execute(sql.update(assignments).where(which).values(state="withdrawn"))
-        recount(connection, found)
-    return found

@@ -145,9 +145,7 @@ def _listen(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise BadInput(
-            f"{host!r} is no address ({error.strerror}): leave --host out"
-        ) from None
+        raise BadInput(f"{host!r} is no address ({error.strerror}): leave --host out") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
