@@ -11,6 +11,7 @@ import { all, one, show, uuid } from "./view.js";
 const main = one("#main");
 const { csrf, person, ui, store } = main.dataset;
 const settings = { strength: Boolean(main.dataset.strength), criteria: Number(main.dataset.criteria) };
+const question = one("#question").textContent;
 const DEPTH = 10;
 const DRAFT = `accord.draft.${store}.${person}.`;
 const DRAFT_DAYS = 14;
@@ -95,6 +96,7 @@ function present(item, draft) {
   ranking = pair ? null : new Ranking(root, changed);
   for (const element of all(".for-pair")) element.hidden = !pair;
   for (const element of all(".for-ranking")) element.hidden = pair;
+  one("#question").textContent = pair ? question : "Put the answers in order, the best first.";
   one("#choices").hidden = !pair;
   one("[data-verdict=both_bad]").hidden = !pair;
   one("#differ").hidden = !pair;
