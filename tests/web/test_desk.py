@@ -479,6 +479,13 @@ def test_hostile_answers_run_nothing_and_break_no_layout(local: LabelStore, desk
     assert outside == []
 
 
+def busy() -> bool:
+    """Whether other programs wait for this machine's cores: a time that is measured now says nothing."""
+    pressure = Path("/proc/pressure/cpu")
+    return pressure.exists() and float(pressure.read_text().split("avg10=")[1].split()[0]) > 40
+
+
+@pytest.mark.skipif(busy(), reason="the machine is busy with other work, times measured now say nothing")
 def test_the_next_pair_is_there_within_150_milliseconds(local: LabelStore, desk: Open) -> None:
     """From the key to the next two answers of 8,000 characters on the screen; median and worst of 20."""
     text = "\n\n".join(

@@ -8,7 +8,7 @@ export const setKeys = (on) => localStorage.setItem(SWITCH, on ? "on" : "off");
 export function listen(handlers) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
-    const target = event.target;
+    const target = event.target instanceof Element ? event.target : document.body;
     const typing = target.matches("textarea, select, input:not([type=radio], [type=checkbox])");
     if (typing) {
       if (event.key === "Escape") target.blur();
