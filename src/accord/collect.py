@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,16 @@ def fitting_prompts(tokenizer: Any, prompts: Sequence[Prompt], limit: int) -> li
 
 
 def collect(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: Collect, work: Workspace, policy: str
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    config: Collect,
+    work: Workspace,
+    policy: str,
+    origin: Mapping[str, Any] | None = None,
 ) -> list[Pair]:
     """Pairs of different answers to the same prompt, at most ``config.pairs``, spread evenly over the
-    prompts.
+    prompts. Each answer's lineage is ``origin`` (run, model) with the seed, round and sampling settings.
 
     Raises:
         BadInput: the samples of every prompt are all the same.
@@ -103,13 +110,16 @@ def collect(
     chunk = max(1, config.sampling.batch_size // config.samples_per_prompt)
     progress = work.progress(len(wanted))
     side = generator(work.seed, "sides", work.round)
+    lineage = dict(origin or {}) | {"seed": work.seed, "round": work.round}
+    lineage["sampling"] = config.sampling.model_dump(mode="json", exclude={"batch_size"})
     for start in range(0, len(wanted), chunk):
         batch = wanted[start : start + chunk]
         seed = stream_seed(work.seed, "collect", work.round, start)
         answers = sample_responses(
             sampler, tokenizer, batch, config.samples_per_prompt, config.sampling, seed, policy
         )
-        for prompt, responses in zip(batch, answers, strict=True):
+        for prompt, group in zip(batch, answers, strict=True):
+            responses = [dataclasses.replace(response, lineage=lineage) for response in group]
             pairs.append(_different_pairs(prompt, responses, per_prompt, work.round, side))
         progress.advance(steps=len(batch))
     # One pair of each prompt first, then the second ones: a small budget still covers all prompts.

@@ -43,7 +43,7 @@ from accord.collect import collect, fitting_prompts
 from accord.config import Run
 from accord.disk import require_free
 from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
-from accord.judging import judge_from
+from accord.judging import judge_from, label_source
 from accord.metrics import MetricsLog
 from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
 from accord.scoring.reward_model import RewardModelScorer
@@ -294,7 +294,7 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 )
                 judge = judge_from(run.judge, seed=run.seed, run_folder=out)
                 judge.label(pairs, store)
-            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1))
+            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1), _criterion(run))
             labels_key = checkpoints.key("labels", [c.to_json() for c in all_labels])
             # 4. Reward model on all labels so far, from the SFT trunk.
             reward_key = checkpoints.key(
@@ -382,7 +382,8 @@ def _collect(
     def make() -> None:
         work = Workspace("collect", run.seed, round, log=running.log, quiet=running.quiet)
         model = models.load_policy(policy_folder, dtype)
-        pairs = collect(model, tokenizer, prompts, settings, work, policy_name)
+        origin = {"run": run.name, "model": run.model.path}
+        pairs = collect(model, tokenizer, prompts, settings, work, policy_name, origin)
 
         def write(target: Path) -> None:
             (target / "pairs.jsonl").write_text(write_jsonl(p.to_json() for p in pairs), encoding="utf-8")
@@ -390,9 +391,10 @@ def _collect(
         checkpoints.commit(folder, write, manifest={"key": key, "policy": policy_name})
 
     running.stage(name, key, make)
-    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    # Not splitlines: a sample may hold U+2028 or U+0085, which JSON leaves as they are.
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").split("\n")
     shutil.copyfile(folder / "pairs.jsonl", folder.parent / "pairs.jsonl")
-    return [Pair.from_json(json.loads(line)) for line in lines]
+    return [Pair.from_json(json.loads(line)) for line in lines if line]
 
 
 def _reward(
@@ -521,12 +523,16 @@ def _save(
     checkpoints.commit(folder, write, manifest={"key": key} | manifest, need_bytes=need)
 
 
+def _criterion(run: Run) -> str:
+    """Which question the reward model learns, where people were asked more than one."""
+    return run.judge.criterion if isinstance(run.judge, config.HumanJudge) else ""
+
+
 def _label_source(run: Run) -> str:
     if run.data.comparisons is not None:
         return f"people (file {Path(run.data.comparisons).name})"
-    if isinstance(run.judge, config.FileJudge):
-        return f"people (file {Path(run.judge.path).name})"
-    return "simulated annotators (a stand-in for people)"
+    assert run.judge is not None  # the configuration wants comparisons or a judge
+    return label_source(run.judge)
 
 
 def _threads() -> int:
@@ -551,19 +557,20 @@ def _only_one(out: Path) -> Iterator[None]:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier run left; only names that accord writes."""
+    """Remove what an earlier run left, only names that accord writes; labels are people's time and are kept."""
+    labels = out / "labels.db"
+    if labels.exists():
+        number = next(n for n in range(1, 10**6) if not (out / f"labels.before-{n}.db").exists())
+        for end in ("", "-wal", "-shm"):  # what SQLite keeps beside the file belongs to it
+            beside = out / f"labels.db{end}"
+            if beside.exists():
+                beside.rename(out / f"labels.before-{number}.db{end}")
+        logger.warning("the labels of the earlier run are kept in %s", out / f"labels.before-{number}.db")
     for name in ("sft", "unfinished", "tensorboard"):
         shutil.rmtree(out / name, ignore_errors=True)
     for path in out.glob("round-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for pattern in (
-        "labels.db*",
-        "metrics.jsonl",
-        "report.*",
-        "accord.lock.json",
-        "events.jsonl",
-        "config.yaml",
-    ):
+    for pattern in ("metrics.jsonl", "report.*", "accord.lock.json", "events.jsonl", "config.yaml"):
         for path in out.glob(pattern):
             path.unlink()
 
