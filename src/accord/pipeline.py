@@ -557,7 +557,7 @@ def _only_one(out: Path) -> Iterator[None]:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier run left, only names that accord writes; labels are people's time and are kept."""
+    """Remove what an earlier run left, only names that accord writes; labels are people's time and stay."""
     labels = out / "labels.db"
     if labels.exists():
         number = next(n for n in range(1, 10**6) if not (out / f"labels.before-{n}.db").exists())
