@@ -200,7 +200,9 @@ def train(
     done, state, extra = work.resume()
     if done:
         trainer.execution.load(state["execution"])
-    trunk = TrunkStates(trainer.scorer.tower, [e.group for e in (*examples, *held_out)], models.device())
+    trunk = TrunkStates(
+        trainer.scorer.tower, [e.group for e in (*examples, *held_out)], models.device(), work.frozen_layers
+    )
     progress = work.progress(total, done)
     started_at: dict[str, float] = dict(extra.get("probe", {}))
     if config.head_start == "probe" and not done:
