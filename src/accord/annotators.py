@@ -14,7 +14,7 @@ annotator from a dull one; then only scores from elsewhere help (`fit_annotators
 
 **Why d is integrated out.** With few labels a pair the joint maximum over scores and annotators is wrong, and
 sure of itself: every pair's d moves to where its few labels want it, and every β grows (Neyman and Scott
-1948; figures in docs/decisions/010). So β and side maximise the *marginal* posterior, by L-BFGS with analytic
+1948; figures in docs/decisions/030). So β and side maximise the *marginal* posterior, by L-BFGS with analytic
 gradients; standard errors are from its Hessian (Louis 1982). Scores of the answers come after that, with the
 annotators held fixed (`annotators_scores`).
 """

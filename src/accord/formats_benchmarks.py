@@ -21,8 +21,7 @@ from accord.formats_write import RejectLog
 from accord.records import BadInput, Comparison, Response, Verdict
 
 Name = Literal["rewardbench", "rewardbench2", "rmbench", "llmbar"]
-STYLES = ("concise", "detailed", "markdown")  # RM-Bench's order of the three chosen and three rejected answers
-LEVELS = ("easy", "normal", "hard")
+STYLES = ("concise", "detailed", "markdown")  # RM-Bench's order of the three answers of each kind
 PREFERRED_SPLITS = ("filtered", "test")  # RewardBench's own evaluation set; RewardBench 2's only one
 
 
@@ -51,8 +50,13 @@ def _rewardbench(row: Columns, place: str) -> list[Comparison]:
     return [Comparison(pair_of(prompt, *sides), "a", source="rewardbench", meta=meta)]
 
 
-def _many(row: Columns, name: Name, meta: dict[str, Any]) -> list[Comparison]:
-    """Every chosen answer against every rejected one."""
+def _many(
+    row: Columns,
+    name: Name,
+    meta: dict[str, Any],
+    more: Callable[[int, int], dict[str, Any]] = lambda i, j: {},
+) -> list[Comparison]:
+    """Every chosen answer against every rejected one; ``more`` is added to the meta of the two."""
     prompt = prompt_of(row["prompt"])
     chosen, rejected = (
         [Response(response_of(text, f"{side}[{i}]")) for i, text in enumerate(row[side])]
@@ -61,7 +65,9 @@ def _many(row: Columns, name: Name, meta: dict[str, Any]) -> list[Comparison]:
     if not chosen or not rejected:
         raise BadRow("there must be a chosen and a rejected answer")
     return [
-        Comparison(pair_of(prompt, a, b), "a", source=name, meta=meta | {"chosen": i, "rejected": j})
+        Comparison(
+            pair_of(prompt, a, b), "a", source=name, meta=meta | {"chosen": i, "rejected": j} | more(i, j)
+        )
         for i, a in enumerate(chosen)
         for j, b in enumerate(rejected)
     ]
@@ -70,7 +76,7 @@ def _many(row: Columns, name: Name, meta: dict[str, Any]) -> list[Comparison]:
 def _rewardbench2(row: Columns, place: str) -> list[Comparison]:
     meta = {"benchmark": "rewardbench2", "subset": text_of(row["subset"], "subset"), "item": _id(row, place)}
     if row.get("num_correct") not in (None, len(row["chosen"])):
-        raise BadRow(f"num_correct is {row['num_correct']}, but there are {len(row['chosen'])} chosen answers")
+        raise BadRow(f"num_correct is {row['num_correct']}, but {len(row['chosen'])} answers are chosen")
     return _many(row, "rewardbench2", meta)
 
 
@@ -78,13 +84,12 @@ def _rmbench(row: Columns, place: str) -> list[Comparison]:
     if len(row["chosen"]) != len(STYLES) or len(row["rejected"]) != len(STYLES):
         raise BadRow("RM-Bench has three chosen and three rejected answers: concise, detailed, markdown")
     subset = text_of(row.get("domain") or row.get("subset"), "domain")
-    found = _many(row, "rmbench", {"benchmark": "rmbench", "subset": subset, "item": _id(row, place)})
-    for one in found:
-        i, j = one.meta["chosen"], one.meta["rejected"]
-        one.meta.update(  # type: ignore[attr-defined]
-            style=STYLES[i], rejected_style=STYLES[j], level=level_of(i, j)
-        )
-    return found
+    meta = {"benchmark": "rmbench", "subset": subset, "item": _id(row, place)}
+
+    def styles(i: int, j: int) -> dict[str, Any]:
+        return {"style": STYLES[i], "rejected_style": STYLES[j], "level": level_of(i, j)}
+
+    return _many(row, "rmbench", meta, styles)
 
 
 def _llmbar(row: Columns, place: str) -> list[Comparison]:
@@ -94,7 +99,8 @@ def _llmbar(row: Columns, place: str) -> list[Comparison]:
     verdict: Verdict = "a" if row["label"] == 1 else "b"
     subset = place.rsplit(":", 1)[0]
     meta = {"benchmark": "llmbar", "subset": subset, "item": place}
-    return [Comparison(pair_of(prompt_of(row["input"], "input"), *sides), verdict, source="llmbar", meta=meta)]
+    pair = pair_of(prompt_of(row["input"], "input"), *sides)
+    return [Comparison(pair, verdict, source="llmbar", meta=meta)]
 
 
 def _id(row: Columns, place: str) -> str:
@@ -169,9 +175,9 @@ def _layout(row: Columns, path: str) -> Name:
     for name, (columns, fits, _) in LAYOUTS.items():
         if all(column in row for column in columns) and fits(row):
             return name
-    columns = ", ".join(sorted(map(str, row))[:12])
+    seen = ", ".join(sorted(map(str, row))[:12])
     raise BadInput(
-        f"{path}: the columns ({columns}) are those of no benchmark that accord reads "
+        f"{path}: the columns ({seen}) are those of no benchmark that accord reads "
         f"({', '.join(LAYOUTS)}): give the file that its authors publish"
     )
 
