@@ -115,6 +115,11 @@ def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
     )
 
 
+def stream_length(group: Group) -> int:
+    """Tokens that a group takes in the stream."""
+    return len(group.prompt) + sum(map(len, group.responses))
+
+
 def by_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Indices in order, cut into runs of at most ``budget`` tokens (a longer one stands alone)."""
     runs: list[list[int]] = []

@@ -1,10 +1,9 @@
-"""What a run will cost, before it starts: memory as a number, time as a range from a calibration on this
-machine.
-"""
+"""What a run will cost, before it starts: memory as a number, time as a range from this machine's speed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,28 @@ from transformers import AutoConfig
 
 from accord import models
 from accord.config import Run, Weights
+from accord.records import Comparison, Demonstration, Prompt
 
 TRAINED_BYTES = 18  # bfloat16 weight, float32 gradient, master, two Adam moments
 FROZEN_BYTES = 2
-# Small operations, attention and memory traffic: share of the matrix-product speed that a stage reaches.
-EFFICIENCY = {"train": 0.6, "forward": 0.6, "sample": 0.4}
+WORKING_BYTES = 1.5e9  # activations of a microbatch, the process itself
+# Share of the matrix-product speed that a stage reaches, with everything that is not a matrix product counted
+# against it. Measured on the demo (docs/decisions/011-time-estimates.md).
+EFFICIENCY = {"train": 0.6, "forward": 0.6, "sample": 0.35}
+LOOKED_AT = 200  # rows whose lengths are counted
+UNKNOWN_REPLY = 0.75  # of max_new_tokens: what an answer that is not sampled yet is taken to need
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows, and mean tokens of a row, that a run works on."""
+
+    demonstrations: int
+    demonstration_tokens: float
+    demonstration_reply_tokens: float
+    prompt_tokens: float
+    comparisons: int
+    comparison_tokens: float
 
 
 @dataclass(frozen=True)
@@ -30,64 +46,149 @@ class Estimate:
     def lines(self) -> list[str]:
         total = sum(self.seconds.values())
         parts = ", ".join(f"{name} {value / 60:.1f}" for name, value in self.seconds.items())
+        low, high = total / 60 * 0.6, total / 60 * 1.7
         return [
             f"memory at the peak: about {self.memory_bytes / 1e9:.1f} GB",
-            f"time: {total / 120:.0f} to {total / 30:.0f} minutes on this machine"
+            f"time: {low:.0f} to {max(high, low + 1):.0f} minutes on this machine"
             f" (mid estimates in minutes: {parts})",
         ]
 
 
+def sizes(
+    tokenizer: Any,
+    demonstrations: Sequence[Demonstration],
+    prompts: Sequence[Prompt],
+    comparisons: Sequence[Comparison],
+) -> Sizes:
+    """Counted on the first ``LOOKED_AT`` rows of each kind."""
+
+    def text(value: str) -> int:
+        return len(tokenizer(value, add_special_tokens=False)["input_ids"])
+
+    def mean(values: list[int]) -> float:
+        return sum(values) / len(values) if values else 0.0
+
+    shown = demonstrations[:LOOKED_AT]
+    replies = [text(row.response) + 1 for row in shown]
+    asked = [len(models.encode_prompt(tokenizer, row.prompt)) for row in shown]
+    pairs = [
+        len(models.encode_prompt(tokenizer, row.prompt)) + text(row.pair.a.text) + text(row.pair.b.text)
+        for row in comparisons[:LOOKED_AT]
+    ]
+    return Sizes(
+        len(demonstrations),
+        mean([a + b for a, b in zip(asked, replies, strict=True)]),
+        mean(replies),
+        mean([len(models.encode_prompt(tokenizer, prompt)) for prompt in prompts[:LOOKED_AT]]),
+        len(comparisons),
+        mean(pairs),
+    )
+
+
 def _matrix_speed(dtype: torch.dtype) -> float:
-    """Multiply-add operations per second of one product of model-like shape (2 operations each)."""
-    a, b = torch.randn(1024, 1024).to(dtype), torch.randn(1024, 1024).to(dtype)
+    """Operations per second (a multiply and an add are two) of one product of model-like shape."""
+    a, b = torch.randn(1024, 576).to(dtype), torch.randn(576, 1536).to(dtype)
     fastest = float("inf")  # the best of a few: other work on the machine only ever makes it slower
-    for _ in range(8):
-        began = time.monotonic()
+    for _ in range(12):
+        began = time.perf_counter()
         a @ b
-        fastest = min(fastest, time.monotonic() - began)
-    return 2 * 1024**3 / fastest
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * 1024 * 576 * 1536 / fastest
 
 
-def _trained_share(weights: Weights, layers: int) -> float:
-    return {"all": 1.0, "top": min(1.0, weights.top_layers / layers), "lora": 0.02}[weights.train]
+def trained_share(weights: Weights, layers: int) -> float:
+    """Share of the layers that a backward pass goes through; with LoRA it is all of them."""
+    return min(1.0, weights.top_layers / layers) if weights.train == "top" else 1.0
 
 
-def estimate(run: Run, demonstrations: int, prompts: int, comparisons: int) -> Estimate:
-    """The cost of ``run`` for data of these sizes, assuming short conversations (30 prompt tokens)."""
+def _operations(run: Run) -> tuple[int, float, float]:
+    """Layers of the model, and operations a token in its layers and in its head, forward: 2 a weight."""
     config: Any = AutoConfig.from_pretrained(models.locate(run.model))
     layers, hidden = config.num_hidden_layers, config.hidden_size
-    count = layers * (4 * hidden**2 + 3 * hidden * config.intermediate_size) + config.vocab_size * hidden
-    speed = _matrix_speed(models.resolve_dtype(run.model.dtype))
-    reply, prompt = run.online.sampling.max_new_tokens, 30
+    key_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    attention = 2 * hidden**2 * (1 + key_heads / config.num_attention_heads)
+    body = 2 * layers * (attention + 3 * hidden * config.intermediate_size)
+    return layers, body, 2 * config.vocab_size * hidden
 
-    def seconds(kind: str, tokens: float, share: float = 0.0) -> float:
-        operations: float = 2 * count * tokens * (1 + 2 * share)
+
+def checkpoint_bytes(run: Run, weights: Weights) -> int:
+    """Room that a stage needs: the model it ends with, and one state on the way (masters and two moments)."""
+    layers, body, head = _operations(run)
+    count = (body + head) / 2
+    width = torch.empty((), dtype=models.resolve_dtype(run.model.dtype)).element_size()
+    return int(count * (width + 12 * trained_share(weights, layers)))
+
+
+def estimate(run: Run, found: Sizes) -> Estimate:
+    """The cost of ``run`` on data of these sizes.
+
+    Counted are the products of the layers and of the head: 2 operations a weight and token forward, twice
+    that backward, the frozen trunk once where its states are kept.
+    """
+    layers, body, head = _operations(run)
+    speed = _matrix_speed(models.resolve_dtype(run.model.dtype))
+
+    def seconds(kind: str, operations: float) -> float:
         return operations / (speed * EFFICIENCY[kind])
+
+    def training(tokens: float, epochs: float, weights: Weights, head_tokens: float = 0.0) -> float:
+        share = trained_share(weights, layers)
+        passes = (1 - share) * (1 if share < 1 else epochs) + 3 * share * epochs
+        return seconds("train", body * tokens * passes + 4 * head * head_tokens * epochs)
+
+    def sampling(prompts: float, samples: float, reply: float) -> float:
+        prefill = seconds("forward", body * prompts * found.prompt_tokens)
+        return prefill + seconds("sample", (body + head) * samples * reply)
 
     out: dict[str, float] = {}
     if run.sft is not None:
-        share = _trained_share(run.sft.weights, layers)
-        out["sft"] = seconds("train", run.sft.epochs * demonstrations * (prompt + reply), share)
-    pairs = comparisons or run.collect.pairs
-    if not comparisons:
-        out["collect"] = seconds("sample", 2 * pairs * reply)
-    share = _trained_share(run.reward.weights, layers)
-    out["reward"] = seconds("train", run.reward.epochs * pairs * (prompt + 2 * reply), share)
-    batch = run.online.prompts_per_step * run.online.samples_per_prompt
-    share = _trained_share(run.online.weights, layers)
-    towers = 4 if run.online.algorithm == "ppo" else 3
-    step = seconds("sample", batch * reply) + seconds("forward", batch * (reply + prompt)) * (
-        1 + towers * share
-    )
-    step += seconds("train", batch * (reply + prompt), share) * (2 if run.online.algorithm == "ppo" else 1)
-    out["optimize"] = run.online.steps * step
-    evaluations = run.online.steps // run.online.evaluate_every * run.evaluate.curve_samples_per_prompt
-    samples = run.evaluate.prompts * (evaluations + 2 * run.evaluate.samples_per_prompt)
-    samples += run.evaluate.best_of * run.evaluate.best_of_prompts
-    out["evaluate"] = seconds("sample", samples * reply)
-    for name in ("collect", "reward", "optimize", "evaluate"):
+        tokens = found.demonstrations * found.demonstration_tokens
+        replies = found.demonstrations * found.demonstration_reply_tokens
+        out["sft"] = training(tokens, run.sft.epochs, run.sft.weights, replies)
+    pairs, pair_tokens = found.comparisons, found.comparison_tokens
+    if not pairs:
+        pairs, reply = run.collect.pairs, run.collect.sampling.max_new_tokens * UNKNOWN_REPLY
+        pair_tokens = found.prompt_tokens + 2 * reply
+        each = run.collect.samples_per_prompt
+        out["collect"] = sampling(pairs / (each // 2), pairs / (each // 2) * each, reply)
+    share = trained_share(run.reward.weights, layers)
+    out["reward"] = training(pairs * pair_tokens, run.reward.epochs, run.reward.weights)
+    out["reward"] += seconds("forward", body * pairs * pair_tokens * (share if share < 1 else 1))
+    out["optimize"] = _optimize(run, found, layers, body, head, seconds, sampling)
+    for name in ("collect", "reward", "optimize"):
         if name in out:
             out[name] *= run.rounds
-    trained = count * share * (2 if run.online.algorithm == "ppo" else 1)
-    copies = 4 if run.online.algorithm == "ppo" else 3
-    return Estimate(int(trained * TRAINED_BYTES + copies * count * FROZEN_BYTES + 1.5e9), out)
+    towers = 2 if run.online.algorithm == "ppo" else 1
+    trained = trained_share(run.online.weights, layers) * towers
+    if run.online.weights.train == "lora":
+        trained = 0.02 * towers
+    count = (body + head) / 2
+    memory = count * (trained * TRAINED_BYTES + (2 + towers) * FROZEN_BYTES) + WORKING_BYTES
+    if run.sft is not None:
+        memory = max(memory, count * trained_share(run.sft.weights, layers) * TRAINED_BYTES + WORKING_BYTES)
+    return Estimate(int(memory), out)
+
+
+def _optimize(
+    run: Run, found: Sizes, layers: int, body: float, head: float, seconds: Any, sampling: Any
+) -> float:
+    """Steps (sample, score, reference, update, critic) and evaluations."""
+    online, evaluate = run.online, run.evaluate
+    share = trained_share(online.weights, layers)
+    reply = online.sampling.max_new_tokens * UNKNOWN_REPLY
+    batch = online.prompts_per_step * online.samples_per_prompt
+    tokens, replies = online.prompts_per_step * found.prompt_tokens + batch * reply, batch * reply
+    towers = 2 if online.algorithm == "ppo" else 1
+    updates = online.epochs * online.minibatches
+    again = 0.0 if updates == 1 else 1.0  # several updates need the old log-probabilities apart
+    forward = 1 - share + share * (2 + again * towers)  # trunk, reward model, reference
+    trained = 3 * share * towers * online.epochs
+    step = sampling(online.prompts_per_step, batch, reply)
+    step += seconds("train", body * tokens * (forward + trained) + head * replies * (1 + 4 * online.epochs))
+    k = evaluate.curve_samples_per_prompt * (online.steps // online.evaluate_every)
+    samples = evaluate.prompts * (k + 2 * evaluate.samples_per_prompt)
+    samples += evaluate.best_of * evaluate.best_of_prompts
+    once = sampling(evaluate.prompts, samples, reply)
+    once += seconds("forward", samples * reply * (body * (1 + 3 * share) + 2 * head))
+    total: float = online.steps * step + once
+    return total

@@ -1,8 +1,6 @@
-"""Language models and scalar heads: loading, chat templates, towers over a shared trunk, saving.
+"""Language models and scalar heads: loading, chat templates, which weights are trained, saving.
 
-Every model runs in eval mode, so dropout is off everywhere. A *tower* is the part of a model above a frozen
-trunk: policy, reference, reward model and critic that were trained from the same checkpoint share the trunk's
-one forward pass and differ in their top layers only.
+Every model runs in eval mode, so dropout is off everywhere.
 """
 
 from __future__ import annotations
@@ -28,9 +26,11 @@ from transformers import (
 )
 
 from accord import attention, checkpoints, gguf_reader
-from accord.batches import Packed, Tokens
+from accord.batches import Tokens
 from accord.config import PACKAGED_MODEL, Model, Weights
+from accord.number_format import FASTER, bfloat16_speedup
 from accord.records import BadInput, Prompt
+from accord.towers import base_of
 
 logger = logging.getLogger("accord")
 _logging: Any = transformers.logging  # untyped functions
@@ -48,15 +48,11 @@ TEMPLATES = {
 
 
 def resolve_dtype(name: str = "auto") -> torch.dtype:
-    """bfloat16 where matrix products are faster in it (CUDA, AMX), else float32.
-
-    AVX512-bf16 alone does not count: without AMX, oneDNN's bfloat16 products ran at half the speed of float32
-    ones (docs/decisions/008-float32-without-amx.md).
-    """
+    """``auto``: bfloat16 on CUDA and on CPUs that multiply it faster (measured once, kept), else float32."""
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    fast = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+    fast = torch.cuda.is_available() or bfloat16_speedup(cache_folder()) >= FASTER
     return torch.bfloat16 if fast else torch.float32
 
 
@@ -271,56 +267,6 @@ def decode(tokenizer: Any, tokens: Tokens, ends: frozenset[int]) -> str:
     return text
 
 
-class Tower:
-    """A decoder from layer ``start`` up; the layers below are a frozen trunk that others may share."""
-
-    def __init__(self, base: Any, start: int = 0) -> None:
-        self.base, self.start = base, start
-        self._lower = _slice(base, 0, start) if start else None
-        self._upper = _slice(base, start, len(base.layers)) if start else base
-
-    def trunk(self, packed: Packed) -> Tensor | None:
-        """Hidden states (T, H) below the tower, without gradient; None where there is no trunk."""
-        if self._lower is None:
-            return None
-        with torch.no_grad():
-            return _run(self._lower, packed, None)
-
-    def hidden(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
-        """Last hidden states (T, H), after the final norm."""
-        if self.start and trunk_TH is None:
-            trunk_TH = self.trunk(packed)
-        return _run(self._upper, packed, trunk_TH)
-
-
-def _run(base: Any, packed: Packed, inputs_TH: Tensor | None) -> Tensor:
-    given = {"input_ids": packed.tokens_T[None]} if inputs_TH is None else {"inputs_embeds": inputs_TH[None]}
-    out = base(**given, position_ids=packed.position_T[None], attention_plan=packed.plan, use_cache=False)
-    hidden: Tensor = out.last_hidden_state[0]
-    return hidden
-
-
-def _slice(base: Any, start: int, stop: int) -> Any:
-    """A view of some layers of a decoder; parameters are shared, the module itself is untouched."""
-    view = copy.copy(base)
-    view._modules = dict(base._modules)
-    view._modules["layers"] = nn.ModuleList(base.layers[start:stop])
-    if stop < len(base.layers):
-        view._modules["norm"] = nn.Identity()
-    return view
-
-
-def base_of(model: Any) -> Any:
-    """The decoder below a model's head."""
-    return getattr(model, model.base_model_prefix)
-
-
-def head_of(model: Any) -> Tensor:
-    """The language-model head's weight (V, H)."""
-    weight: Tensor = model.get_output_embeddings().weight
-    return weight
-
-
 def trunk_layers(model: Any, weights: Weights) -> int:
     """How many bottom layers stay frozen under this choice of weights."""
     layers = len(base_of(model).layers)
@@ -404,23 +350,3 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
         model.config = kept
     tokenizer.save_pretrained(folder)
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-
-
-def common_layers(one: Any, other: Any) -> int:
-    """How many of their first layers two decoders share bit for bit (0 where embeddings differ)."""
-
-    def same(a: Any, b: Any) -> bool:
-        mine, theirs = list(a.parameters()), list(b.parameters())
-        if len(mine) != len(theirs):  # LoRA matrices on one side only
-            return False
-        pairs = list(zip(mine, theirs, strict=True))
-        return all(x.shape == y.shape and x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
-
-    if type(one) is not type(other) or not same(one.embed_tokens, other.embed_tokens):
-        return 0
-    count = 0
-    for mine, theirs in zip(one.layers, other.layers, strict=False):
-        if not same(mine, theirs):
-            break
-        count += 1
-    return count

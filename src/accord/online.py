@@ -19,19 +19,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accord import advantages, batches, kl, losses, models, tensors
+from accord import advantages, batches, kl, losses, models, tensors, towers
 from accord.batches import Group, Packed, Rollouts, Tokens
 from accord.config import Online, Sampling
 from accord.execution.local import Local
-from accord.models import Tower
 from accord.records import BadInput, Prompt
 from accord.sampling.local import LocalSampler
 from accord.scoring.base import Scorer
 from accord.scoring.reward_model import RewardModelScorer
 from accord.streams import permutation, stream_seed
+from accord.towers import Tower
 from accord.workspace import Workspace, check_bad_steps
 
 RATIO_TOLERANCE = 0.05  # max |log ratio| before the first update: bfloat16 rounding between two batch shapes
+# Mean |log ratio| between sampler and trainer, which compute by different code. A mask, a shift or a position
+# that is wrong costs whole nats.
+SAMPLER_TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.25, torch.float16: 0.25}
 
 
 class RatioIsNotOne(RuntimeError):
@@ -47,7 +50,11 @@ class Scored:
         score_B: normalised scores, missing-end penalty applied.
         kl_BT: k1 to the reference per token, nats.
         old_logp_BT, advantage_BT: inputs of the policy loss.
+        importance_BT: trainer / sampler per token, truncated: corrects for the sampler's other arithmetic.
         old_value_BT, return_BT: inputs of the critic's loss (PPO), else None.
+        live_logp_R, live_value_R: the same log-probabilities and values with their graph, where the batch has
+        one
+            update in one microbatch: it needs no second forward pass, and the ratio is 1 by construction.
     """
 
     rollouts: Rollouts
@@ -57,9 +64,12 @@ class Scored:
     kl_BT: Tensor
     old_logp_BT: Tensor
     advantage_BT: Tensor
+    importance_BT: Tensor
     old_value_BT: Tensor | None
     return_BT: Tensor | None
     figures: dict[str, float]
+    live_logp_R: Tensor | None = None
+    live_value_R: Tensor | None = None
 
 
 class OnlineTrainer:
@@ -89,16 +99,16 @@ class OnlineTrainer:
             seed,
         )
         self.sampler = LocalSampler(policy, models.end_tokens(policy, tokenizer))
-        base = models.base_of(policy)
+        base = towers.base_of(policy)
         start = models.trunk_layers(policy, config.weights)
         self.reference = None if config.weights.train == "lora" else _frozen_copy(policy, start)
         parameters = models.select_weights(policy, config.weights, seed)
         self.tower = Tower(base, start)
         self.reference_tower = (
-            Tower(models.base_of(self.reference), start) if self.reference is not None else None
+            Tower(towers.base_of(self.reference), start) if self.reference is not None else None
         )
         if isinstance(scorer, RewardModelScorer):
-            shared = models.common_layers(base, models.base_of(scorer.model)) >= start > 0
+            shared = towers.common_layers(base, towers.base_of(scorer.model)) >= start > 0
             self.scorer = RewardModelScorer(scorer.model, scorer.tokenizer, start if shared else 0)
         rate = config.optimizer.learning_rate
         self.execution = Local([(parameters, rate)], config.optimizer, config.steps)
@@ -107,8 +117,8 @@ class OnlineTrainer:
             if critic is None:
                 raise BadInput("PPO needs a critic: give one, or choose algorithm: rloo")
             critic_parameters = models.select_weights(critic, config.weights, seed)
-            shared = models.common_layers(base, models.base_of(critic)) >= start > 0
-            self.critic_tower = Tower(models.base_of(critic), start if shared else 0)
+            shared = towers.common_layers(base, towers.base_of(critic)) >= start > 0
+            self.critic_tower = Tower(towers.base_of(critic), start if shared else 0)
             kept = getattr(critic.config, "accord", None) or {}
             self.value_mean, self.value_std = kept.get("score_mean", 0.0), kept.get("score_std", 1.0)
             self.critic_execution = Local(
@@ -153,7 +163,10 @@ class OnlineTrainer:
         trunk_TH = self.tower.trunk(packed)
         mask_BT = packed.mask_BT
         proxy_B = self.score_responses(prompts, rollouts, packed, trunk_TH)
-        logp_R, entropy_R = self.logps(packed, trunk_TH, entropy=True)
+        live = self._one_pass(rollouts.groups)
+        with torch.set_grad_enabled(live and self.steps >= config.critic_warmup_steps):
+            live_logp_R, entropy_R = self.logps(packed, trunk_TH, entropy=True)
+        logp_R = live_logp_R.detach()
         logp_BT = packed.to_BT(logp_R)
         reference_BT = packed.to_BT(self.reference_logps(packed, trunk_TH))
         kl_BT = kl.k1(logp_BT, reference_BT)
@@ -164,12 +177,14 @@ class OnlineTrainer:
         reward_BT = advantages.rewards_with_kl(score_B, kl_BT, mask_BT, self.kl.coefficient)
         if config.whiten_reward:
             reward_BT = tensors.whiten(reward_BT, mask_BT, shift_mean=False)
-        value_BT = return_BT = None
+        value_BT = return_BT = live_value_R = None
         no_spread = 0.0
         groups = len(rollouts.groups)
         match config.algorithm:
             case "ppo":
-                value_BT = packed.to_BT(self.values(packed, trunk_TH))
+                with torch.set_grad_enabled(live):
+                    live_value_R = self.values(packed, trunk_TH)
+                value_BT = packed.to_BT(live_value_R.detach())
                 advantage_BT, return_BT = advantages.gae(
                     reward_BT, value_BT, mask_BT, config.gamma, config.gae_lambda
                 )
@@ -184,7 +199,12 @@ class OnlineTrainer:
                 )
                 advantage_BT = advantage_PK.reshape(-1, 1) * mask_BT
                 no_spread = float(no_spread_P.float().mean())
-        sampled_R = packed.from_BT(rollouts.sampled_logp_BT.to(logp_R.device))
+        sampled_BT = rollouts.sampled_logp_BT.to(logp_R.device)
+        gap_R = (packed.from_BT(sampled_BT) - logp_R).abs()
+        self._check_sampler(float(gap_R.mean()))
+        importance_BT = losses.truncated_importance_weight(
+            logp_BT, sampled_BT, mask_BT, cap=config.importance_cap
+        )
         figures = {
             "score_mean": float(proxy_B.mean()),
             "score_std": float(proxy_B.std()) if len(proxy_B) > 1 else 0.0,
@@ -195,10 +215,23 @@ class OnlineTrainer:
             "length_mean": float(packed.length_B.float().mean()),
             "unfinished_share": 1.0 - float(finished_B.float().mean()),
             "no_spread_share": no_spread,
-            "sampler_gap": float((sampled_R - logp_R).abs().max()),
+            "sampler_gap": float(gap_R.max()),
+            "sampler_gap_mean": float(gap_R.mean()),
         }
         return Scored(
-            rollouts, packed, trunk_TH, score_B, kl_BT, logp_BT, advantage_BT, value_BT, return_BT, figures
+            rollouts,
+            packed,
+            trunk_TH,
+            score_B,
+            kl_BT,
+            logp_BT,
+            advantage_BT,
+            importance_BT,
+            value_BT,
+            return_BT,
+            figures,
+            live_logp_R if live else None,
+            live_value_R if live else None,
         )
 
     def update(self, scored: Scored) -> dict[str, float]:
@@ -206,7 +239,7 @@ class OnlineTrainer:
         config = self.config
         groups = scored.rollouts.groups
         group_rows = _ranges([len(g.responses) for g in groups])
-        group_tokens = _ranges([_stream_length(g) for g in groups])
+        group_tokens = _ranges([batches.stream_length(g) for g in groups])
         totals: dict[str, float] = {}
         first = True
         new_logp_BT = scored.old_logp_BT.clone()
@@ -219,6 +252,7 @@ class OnlineTrainer:
                 weight_BT = losses.aggregation_weight(
                     scored.packed.mask_BT[rows], config.aggregation, config.sampling.max_new_tokens
                 )
+                weight_BT = weight_BT * scored.importance_BT[rows, : weight_BT.shape[1]]
                 count = float(losses.aggregation_count(scored.packed.mask_BT[rows], config.aggregation))
                 token_count = float(scored.packed.length_B[rows].sum())
                 sums = {"policy_loss": 0.0, "value_loss": 0.0}
@@ -226,7 +260,9 @@ class OnlineTrainer:
                     part_rows = torch.cat([torch.arange(*group_rows[i]) for i in part])
                     local = torch.isin(rows, part_rows)
                     packed, trunk_TH = self._part(scored, part, group_tokens)
-                    logp_R, _ = self.logps(packed, trunk_TH)
+                    logp_R = scored.live_logp_R
+                    if logp_R is None:
+                        logp_R, _ = self.logps(packed, trunk_TH)
                     logp_BT = _widen(packed.to_BT(logp_R), weight_BT.shape[1])
                     new_logp_BT[part_rows] = logp_BT.detach()
                     if first:
@@ -268,6 +304,11 @@ class OnlineTrainer:
             )
         return totals
 
+    def _one_pass(self, groups: Sequence[Group]) -> bool:
+        """Whether the whole batch is one microbatch of one update."""
+        once = self.config.epochs == self.config.minibatches == 1
+        return once and len(_microbatches(range(len(groups)), groups)) == 1
+
     # What the step is made of.
 
     def logps(
@@ -277,7 +318,7 @@ class OnlineTrainer:
         hidden_TH = self.tower.hidden(packed, trunk_TH)
         return tensors.head_logps(
             hidden_TH[packed.predictor_R],
-            models.head_of(self.policy),
+            towers.head_of(self.policy),
             packed.target_R,
             temperature=self.config.sampling.temperature,
             entropy=entropy,
@@ -294,7 +335,7 @@ class OnlineTrainer:
                 models.set_lora(self.policy, True)
         hidden_TH = self.reference_tower.hidden(packed, trunk_TH)
         temperature = self.config.sampling.temperature
-        head = models.head_of(self.reference)
+        head = towers.head_of(self.reference)
         rows = hidden_TH[packed.predictor_R]
         logp_R, _ = tensors.head_logps(rows, head, packed.target_R, temperature=temperature)
         return logp_R
@@ -338,7 +379,8 @@ class OnlineTrainer:
         assert self.critic_execution is not None
         assert scored.old_value_BT is not None
         assert scored.return_BT is not None
-        value_BT = packed.to_BT(self.values(packed, trunk_TH))
+        value_R = scored.live_value_R
+        value_BT = packed.to_BT(self.values(packed, trunk_TH) if value_R is None else value_R)
         width = value_BT.shape[1]
         loss = losses.value_loss(
             value_BT,
@@ -374,6 +416,19 @@ class OnlineTrainer:
                 " policy and old log-probabilities disagree, run `accord doctor`"
             )
         return error
+
+    def _check_sampler(self, gap: float) -> None:
+        """Sampler and trainer must agree about the tokens that were sampled, up to the number format."""
+        sampling = self.config.sampling
+        limit = SAMPLER_TOLERANCE[towers.head_of(self.policy).dtype]
+        plain = (
+            sampling.top_p == 1 and not sampling.top_k
+        )  # else the sampler's own distribution is another one
+        if plain and not gap <= limit:
+            raise RatioIsNotOne(
+                f"mean |log ratio| between sampler and trainer is {gap:.3g} before the first update, the"
+                f" limit is {limit}: a mask, a position or dropout is wrong, run `accord doctor`"
+            )
 
     def state(self) -> dict[str, Any]:
         """Everything that a bit-identical continuation needs."""
@@ -464,7 +519,8 @@ def train(
             return
         k = samples if step in (0, config.steps) else curve_samples
         seed = stream_seed(work.seed, "evaluate", work.round, step)
-        evaluations.append({"step": step, "rows": trainer.evaluate(test_prompts, k, seed)})
+        with progress.aside(left=-(-(config.steps - step) // config.evaluate_every)):
+            evaluations.append({"step": step, "rows": trainer.evaluate(test_prompts, k, seed)})
 
     for step in range(done, config.steps):
         if step % config.evaluate_every == 0:
@@ -492,16 +548,12 @@ def new_critic(start: str, reward: Any, policy_location: str, tokenizer: Any, dt
 
 def _frozen_copy(policy: Any, shared_layers: int) -> Any:
     """The reference: a copy whose frozen bottom layers stay shared with the policy."""
-    base = models.base_of(policy)
+    base = towers.base_of(policy)
     memo: dict[int, Any] = {id(layer): layer for layer in base.layers[:shared_layers]}
     if shared_layers:
         memo |= {id(base.embed_tokens.weight): base.embed_tokens.weight}
     reference = copy.deepcopy(policy, memo)
     return reference.requires_grad_(False).eval()
-
-
-def _stream_length(group: Group) -> int:
-    return len(group.prompt) + sum(map(len, group.responses))
 
 
 def _ranges(lengths: Sequence[int]) -> list[tuple[int, int]]:
@@ -510,7 +562,7 @@ def _ranges(lengths: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _microbatches(chosen: Sequence[int], groups: Sequence[Group]) -> list[list[int]]:
-    runs = batches.by_budget([_stream_length(groups[i]) for i in chosen], batches.MICROBATCH_TOKENS)
+    runs = batches.by_budget([batches.stream_length(groups[i]) for i in chosen], batches.MICROBATCH_TOKENS)
     return [[chosen[i] for i in run] for run in runs]
 
 

@@ -27,12 +27,25 @@ import torch
 import transformers
 
 import accord
-from accord import checkpoints, config, evidence, formats, models, online, report, reward_model, sft
+from accord import (
+    checkpoints,
+    config,
+    evidence,
+    formats,
+    models,
+    online,
+    report,
+    reward_model,
+    self_tests,
+    sft,
+)
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
+from accord.disk import require_free
+from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
 from accord.judging import judge_from, label_source
 from accord.metrics import MetricsLog
-from accord.records import BadInput, Comparison, Finding, Pair, Prompt, write_jsonl
+from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
 from accord.scoring.reward_model import RewardModelScorer
 from accord.store import LabelStore
 from accord.streams import stream_seed
@@ -46,7 +59,7 @@ Until = Literal["sft", "reward", "evidence"]
 class Inputs:
     """What a run reads, split by prompt."""
 
-    demonstrations: tuple[Any, ...]
+    demonstrations: tuple[Demonstration, ...]
     train_prompts: tuple[Prompt, ...]
     test_prompts: tuple[Prompt, ...]
     comparisons: tuple[Comparison, ...]
@@ -68,26 +81,50 @@ class Result:
 
 @dataclass
 class _Running:
-    """The run in progress: where it writes, what it has done."""
+    """The run in progress: where it writes, what it has done, what it is expected still to take."""
 
     run: Run
     out: Path
     log: MetricsLog
+    expected: dict[str, float]
     stages: list[dict[str, Any]] = field(default_factory=list)
     quiet: bool = False
 
     def workspace(self, stage: str, round: int, key: str, seconds: float) -> Workspace:
         folder = self.out / "unfinished" / (stage if stage == "sft" else f"round-{round}-{stage}")
-        return Workspace(stage, self.run.seed, round, folder, key, seconds, self.log, self.quiet)
+        rest = self.rest(stage, round)
+        return Workspace(stage, self.run.seed, round, folder, key, seconds, self.log, self.quiet, rest)
 
-    def stage(self, name: str, key: str, make: Callable[[], None]) -> bool:
-        """Make the artefact ``name`` unless it is there already, whole and with the same key."""
+    def rest(self, stage: str, round: int) -> float:
+        """Seconds that the stages after this one will take: the estimate, scaled by how it did so far."""
+        names = [name for name in self.expected if name != "sft"]
+        order = [("sft", 0)] + [(name, r) for r in range(self.run.rounds) for name in names]
+        each = {n: s / (1 if n == "sft" else self.run.rounds) for n, s in self.expected.items()}
+        kinds = {"sft": "sft", "pairs": "collect", "reward": "reward", "policy": "optimize"}
+        made = [(kinds[s["stage"].split("/")[-1]], s["seconds"]) for s in self.stages if not s["cached"]]
+        known = [(seconds, each[name]) for name, seconds in made if each.get(name)]
+        factor = sum(m for m, _ in known) / sum(e for _, e in known) if known else 1.0
+        here = ({"online": "optimize"}.get(stage, stage), round)
+        later = order[order.index(here) + 1 :] if here in order else []
+        return factor * sum(each[name] for name, _ in later)
+
+    def stage(
+        self, name: str, key: str, make: Callable[[], None], trained: config.Weights | None = None
+    ) -> bool:
+        """Make the artefact ``name`` unless it is there already, whole and with the same key.
+
+        Args:
+            trained: which weights the stage trains; the room that they need is asked for before the work.
+        """
         folder, began = self.out / name, time.monotonic()
         checkpoints.recover(folder)
         hit = checkpoints.cached(folder, key) is not None
         if not hit:
+            if trained is not None:
+                require_free(folder, checkpoint_bytes(self.run, trained))
             make()
-        self.stages.append({"stage": name, "seconds": round(time.monotonic() - began, 2), "cached": hit})
+        seconds = round(time.monotonic() - began, 2)
+        self.stages.append({"stage": name, "seconds": seconds, "cached": hit})
         return hit
 
 
@@ -98,7 +135,7 @@ def read_inputs(run: Run) -> Inputs:
         BadInput: missing or damaged files, nothing to sample from, test prompts that are in the training set.
     """
     data, notes = run.data, []
-    demonstrations: tuple[Any, ...] = ()
+    demonstrations: tuple[Demonstration, ...] = ()
     if run.sft is not None:
         if data.demonstrations is None:
             raise BadInput(
@@ -124,7 +161,7 @@ def read_inputs(run: Run) -> Inputs:
     if data.test_comparisons is not None:
         test_comparisons = formats.read_comparisons(data.test_comparisons).rows
     if data.test_prompts is None:  # a prompt that is learned from elsewhere cannot be held out
-        learned = {row.prompt.key for row in (*demonstrations, *comparisons)}
+        learned = {d.prompt.key for d in demonstrations} | {c.prompt.key for c in comparisons}
         fresh = [p for p in prompts if p.key not in learned]
         split = formats.split_by_prompt(fresh, data.test_fraction, key=lambda p: p.key, seed=run.seed)
         held = {p.key for p in split[1]}
@@ -144,6 +181,12 @@ def read_inputs(run: Run) -> Inputs:
     )
     notes.append(f"{len(train)} prompts to train on, {len(test)} held out")
     return Inputs(demonstrations, tuple(train), tuple(test), comparisons, test_comparisons, tuple(notes))
+
+
+def cost(run: Run, inputs: Inputs) -> Estimate:
+    """Memory and time of a run on these inputs, nothing trained and nothing written."""
+    tokenizer = models.load_tokenizer(run.model, models.locate(run.model))
+    return estimate(run, sizes(tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.comparisons))
 
 
 def _refuse_overlap(what: str, keys: Sequence[str], where: str, others: Sequence[str]) -> None:
@@ -194,7 +237,13 @@ def run(
             wandb=logging_config.wandb,
             trackio=logging_config.trackio,
         ) as log:
-            running = _Running(settings, out, log, quiet=quiet)
+            expected = cost(settings, inputs)
+            room = self_tests.memory(expected.memory_bytes)
+            if not room.ok:  # an estimate: it warns and does not refuse
+                logger.warning(
+                    "memory may not suffice: %s; train fewer layers, or smaller batches", room.result
+                )
+            running = _Running(settings, out, log, expected.seconds, quiet=quiet)
             try:
                 return _rounds(running, inputs, began, until)
             finally:
@@ -245,7 +294,7 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 )
                 judge = judge_from(run.judge, seed=run.seed, run_folder=out)
                 judge.label(pairs, store)
-            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1))
+            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1), _criterion(run))
             labels_key = checkpoints.key("labels", [c.to_json() for c in all_labels])
             # 4. Reward model on all labels so far, from the SFT trunk.
             reward_key = checkpoints.key(
@@ -305,10 +354,11 @@ def _sft(
         figures: dict[str, float] = {}
         if settings is not None:
             work = running.workspace("sft", 0, key, settings.checkpoint_seconds)
+            self_tests.insist(self_tests.tokens(model, tokenizer))
             figures = sft.train(model, tokenizer, inputs.demonstrations, settings, work, **limits)
         _save(model, tokenizer, out / "sft", key, {"figures": figures})
 
-    running.stage("sft", key, make)
+    running.stage("sft", key, make, (settings or config.Sft()).weights)
     return key, out / "sft"
 
 
@@ -332,7 +382,8 @@ def _collect(
     def make() -> None:
         work = Workspace("collect", run.seed, round, log=running.log, quiet=running.quiet)
         model = models.load_policy(policy_folder, dtype)
-        pairs = collect(model, tokenizer, prompts, settings, work, policy_name)
+        origin = {"run": run.name, "model": run.model.path}
+        pairs = collect(model, tokenizer, prompts, settings, work, policy_name, origin)
 
         def write(target: Path) -> None:
             (target / "pairs.jsonl").write_text(write_jsonl(p.to_json() for p in pairs), encoding="utf-8")
@@ -340,9 +391,10 @@ def _collect(
         checkpoints.commit(folder, write, manifest={"key": key, "policy": policy_name})
 
     running.stage(name, key, make)
-    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    # Not splitlines: a sample may hold U+2028 or U+0085, which JSON leaves as they are.
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").split("\n")
     shutil.copyfile(folder / "pairs.jsonl", folder.parent / "pairs.jsonl")
-    return [Pair.from_json(json.loads(line)) for line in lines]
+    return [Pair.from_json(json.loads(line)) for line in lines if line]
 
 
 def _reward(
@@ -369,13 +421,14 @@ def _reward(
             training, test = list(split[0]), list(split[1])
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
         model = reward_model.new(str(sft_folder), dtype, tokenizer, run.seed, round)
+        self_tests.insist(self_tests.reward(model, tokenizer))
         card = reward_model.train(
             model, tokenizer, training, test, settings, work, bootstrap=run.evaluate.bootstrap, **limits
         )
         card["label_source"] = _label_source(run)
         _save(model, tokenizer, folder, key, {}, card)
 
-    running.stage(name, key, make)
+    running.stage(name, key, make, settings.weights)
     card: dict[str, Any] = json.loads((folder / "accord_reward.json").read_text(encoding="utf-8"))
     return card
 
@@ -404,6 +457,15 @@ def _optimise(
         if settings.algorithm == "ppo":
             critic = online.new_critic(settings.critic_start, reward, str(sft_folder), tokenizer, dtype)
         policy = models.load_policy(sft_folder, dtype)
+        theirs = models.load_tokenizer(config.Model(path=str(reward.name_or_path)), str(reward.name_or_path))
+        self_tests.insist(
+            [
+                *self_tests.tokens(policy, tokenizer),
+                *self_tests.policy(policy, tokenizer),
+                *self_tests.reward(reward, tokenizer),
+                self_tests.same_tokenizer(tokenizer, theirs),
+            ]
+        )
         trainer = online.OnlineTrainer(
             policy,
             tokenizer,
@@ -439,7 +501,7 @@ def _optimise(
     checkpoints.recover(rollouts)
     if checkpoints.cached(rollouts, key) is None and (out / name).exists():
         checkpoints.discard(out / name)
-    running.stage(name, key, make)
+    running.stage(name, key, make, settings.weights)
     found = json.loads((rollouts / "evaluations.json").read_text(encoding="utf-8"))
     return found["evaluations"], found["best_of"]
 
@@ -459,6 +521,11 @@ def _save(
 
     need = sum(p.numel() * p.element_size() for p in model.parameters())
     checkpoints.commit(folder, write, manifest={"key": key} | manifest, need_bytes=need)
+
+
+def _criterion(run: Run) -> str:
+    """Which question the reward model learns, where people were asked more than one."""
+    return run.judge.criterion if isinstance(run.judge, config.HumanJudge) else ""
 
 
 def _label_source(run: Run) -> str:
@@ -490,19 +557,20 @@ def _only_one(out: Path) -> Iterator[None]:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier run left; only names that accord writes."""
+    """Remove what an earlier run left, only names that accord writes; labels are people's time and stay."""
+    labels = out / "labels.db"
+    if labels.exists():
+        number = next(n for n in range(1, 10**6) if not (out / f"labels.before-{n}.db").exists())
+        for end in ("", "-wal", "-shm"):  # what SQLite keeps beside the file belongs to it
+            beside = out / f"labels.db{end}"
+            if beside.exists():
+                beside.rename(out / f"labels.before-{number}.db{end}")
+        logger.warning("the labels of the earlier run are kept in %s", out / f"labels.before-{number}.db")
     for name in ("sft", "unfinished", "tensorboard"):
         shutil.rmtree(out / name, ignore_errors=True)
     for path in out.glob("round-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for pattern in (
-        "labels.db*",
-        "metrics.jsonl",
-        "report.*",
-        "accord.lock.json",
-        "events.jsonl",
-        "config.yaml",
-    ):
+    for pattern in ("metrics.jsonl", "report.*", "accord.lock.json", "events.jsonl", "config.yaml"):
         for path in out.glob(pattern):
             path.unlink()
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from accord import batches, losses, models
+from accord import batches, losses, models, probe
 from accord.batches import Group, Tokens
 from accord.config import Reward
 from accord.diagnostics.calibration import reward_metrics
@@ -25,6 +25,7 @@ from accord.execution.local import Local
 from accord.records import BadInput, Comparison, Response
 from accord.scoring.reward_model import RewardModelScorer
 from accord.streams import generator, permutation
+from accord.towers import TOKENS_PER_BATCH, TrunkStates
 from accord.workspace import Workspace, check_bad_steps
 
 MAX_BAD_STEPS = 3
@@ -53,7 +54,7 @@ def encode(
     """
     examples, kept = [], []
     for row in comparisons:
-        if row.verdict not in OUTCOME or (row.verdict == "tie" and config.ties == "drop"):
+        if not _says_something(row, config):
             continue
         prompt = models.encode_prompt(tokenizer, row.prompt)
         a, b = _tokens(tokenizer, row.pair.a), _tokens(tokenizer, row.pair.b)
@@ -62,6 +63,10 @@ def encode(
         examples.append(Example(Group(prompt, (a, b)), OUTCOME[row.verdict]))
         kept.append(row)
     return examples, kept
+
+
+def _says_something(row: Comparison, config: Reward) -> bool:
+    return row.verdict in OUTCOME and not (row.verdict == "tie" and config.ties == "drop")
 
 
 def _tokens(tokenizer: Any, response: Response) -> Tokens:
@@ -104,14 +109,47 @@ class RewardTrainer:
             )
         return main + losses.centering_penalty(a_N, b_N, self.config.centering, count=count)
 
-    def step(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Train on one batch; returns loss (nats per comparison), accuracy (share of decided pairs), norm."""
+    @torch.no_grad()
+    def fit_head(
+        self, examples: Sequence[Example], prompts: Sequence[str], trunk: TrunkStates | None = None
+    ) -> probe.Probe:
+        """Put a head fitted to the frozen hidden states in place of the random one.
+
+        Args:
+            prompts: prompt key of each example.
+        """
+        hidden = []
+        lengths = [batches.stream_length(e.group) for e in examples]
+        for run in batches.by_budget(lengths, TOKENS_PER_BATCH):
+            groups = [examples[i].group for i in run]
+            packed = batches.pack(groups, models.device())
+            hidden_TH = self.scorer.tower.hidden(packed, trunk.of(groups) if trunk is not None else None)
+            hidden.append(hidden_TH[packed.last_B].double().cpu())
+        hidden_N2H = torch.cat(hidden).view(len(examples), 2, -1).numpy()
+        outcome_N = np.array([e.outcome for e in examples])
+        decided = outcome_N != OUTCOME["tie"]
+        keys = [key for key, used in zip(prompts, decided, strict=True) if used]
+        a_NH, b_NH = hidden_N2H[decided, 0], hidden_N2H[decided, 1]
+        found = probe.fit(a_NH, b_NH, outcome_N[decided] == OUTCOME["a"], keys)
+        weight: nn.Parameter = self.scorer.model.score.weight
+        weight.copy_(torch.from_numpy(found.weight_H)[None])
+        self.execution.adopt(weight)
+        return found
+
+    def step(self, examples: Sequence[Example], trunk: TrunkStates | None = None) -> dict[str, float]:
+        """Train on one batch; returns loss (nats per comparison), accuracy (share of decided pairs), norm.
+
+        Args:
+            trunk: hidden states of the frozen trunk, where they are known already.
+        """
         total, right, decided = 0.0, 0.0, 0
-        lengths = [len(e.group.prompt) + sum(map(len, e.group.responses)) for e in examples]
+        lengths = [batches.stream_length(e.group) for e in examples]
         for run in batches.by_budget(lengths, batches.MICROBATCH_TOKENS):
             part = [examples[i] for i in run]
-            packed = batches.pack([e.group for e in part], models.device())
-            a_N, b_N = self.scorer.raw(packed).view(-1, 2).unbind(1)
+            groups = [e.group for e in part]
+            packed = batches.pack(groups, models.device())
+            trunk_TH = trunk.of(groups) if trunk is not None else None
+            a_N, b_N = self.scorer.raw(packed, trunk_TH).view(-1, 2).unbind(1)
             outcome_N = torch.tensor([e.outcome for e in part], device=a_N.device)
             loss = self.loss(a_N, b_N, outcome_N, len(examples))
             self.execution.backward(loss)
@@ -144,9 +182,14 @@ def train(
     examples, kept = encode(tokenizer, training, config, **limits)
     held_out, held_rows = encode(tokenizer, test, config.model_copy(update={"ties": "drop"}), **limits)
     if len(examples) < config.minimum_pairs:
+        unusable = sum(_says_something(row, config) for row in training) - len(examples)
+        why = (
+            f" ({unusable} have an empty side, equal sides, or more tokens than data.max_prompt_tokens or"
+            " data.max_response_tokens)"
+        )
         raise BadInput(
-            f"there are {len(examples)} usable pairs of {len(training)}, at least {config.minimum_pairs} are"
-            " needed: label more, or lower reward.minimum_pairs"
+            f"there are {len(examples)} usable pairs of {len(training)}{why if unusable else ''}, at least"
+            f" {config.minimum_pairs} are needed: label more, or lower reward.minimum_pairs"
         )
     if not held_out:
         raise BadInput("no usable held-out pair is left to measure the reward model: label more pairs")
@@ -154,21 +197,28 @@ def train(
     total = config.epochs * per_epoch
     trainer = RewardTrainer(model, tokenizer, config, total, work.seed)
     started = time.monotonic()
-    done, state, _ = work.resume()
+    done, state, extra = work.resume()
     if done:
         trainer.execution.load(state["execution"])
+    trunk = TrunkStates(
+        trainer.scorer.tower, [e.group for e in (*examples, *held_out)], models.device(), work.frozen_layers
+    )
     progress = work.progress(total, done)
+    started_at: dict[str, float] = dict(extra.get("probe", {}))
+    if config.head_start == "probe" and not done:
+        found = trainer.fit_head(examples, [row.prompt.key for row in kept], trunk)
+        started_at = {"accuracy": found.accuracy, "strength": found.strength}
     for step in range(done, total):
         begun = time.monotonic()
         order = permutation(len(examples), work.seed, "reward", work.round, step // per_epoch)
         first = step % per_epoch * config.pairs_per_step
         batch = [examples[i] for i in order[first : first + config.pairs_per_step]]
-        figures = trainer.step(batch)
+        figures = trainer.step(batch, trunk)
         check_bad_steps(trainer.execution.bad_steps, MAX_BAD_STEPS, "reward", step)
         work.record(step, figures | {"pairs_per_second": len(batch) / (time.monotonic() - begun)})
-        work.keep(step + 1, lambda: ({"execution": trainer.execution.state()}, {}))
+        work.keep(step + 1, lambda: ({"execution": trainer.execution.state()}, {"probe": started_at}))
         progress.advance(f"loss {figures['loss']:.3f}  accuracy {figures['accuracy']:.2f}")
-    reference = trainer.scorer.score_groups([e.group for e in examples])
+    reference = trainer.scorer.score_groups([e.group for e in examples], trunk)
     mean, std = float(reference.mean()), float(reference.std())
     if not (math.isfinite(std) and std > 1e-6):
         raise BadInput(
@@ -180,13 +230,15 @@ def train(
         "read_at": "last_token",
         "end_token": tokenizer.eos_token_id,
     }
-    card = measure(RewardModelScorer(model, tokenizer), held_out, held_rows, kept, bootstrap=bootstrap)
+    scorer = RewardModelScorer(model, tokenizer, trainer.scorer.tower.start)
+    card = measure(scorer, held_out, held_rows, kept, trunk, bootstrap=bootstrap)
     learned = trainer.tie.detach()
     tie = float(nn.functional.softplus(learned) + 1e-4 if config.ties == "rao_kupper" else learned)
     ties = sum(1 for row in training if row.verdict == "tie")
     return card | {
         "pairs_train": len(examples),
         "pairs_left_out": len(training) - len(examples),
+        "probe": started_at or None,
         "ties": {"choice": config.ties, "count": ties}
         | ({"parameter": tie} if config.ties in ("rao_kupper", "davidson") else {}),
         "score_mean": mean,
@@ -201,6 +253,7 @@ def measure(
     examples: Sequence[Example],
     rows: Sequence[Comparison],
     training: Sequence[Comparison],
+    trunk: TrunkStates | None = None,
     *,
     bootstrap: int = 2000,
 ) -> dict[str, Any]:
@@ -209,7 +262,7 @@ def measure(
     Margins are in raw score units (nats of Bradley–Terry log odds), so that calibration is of the model
     itself.
     """
-    score_N2 = scorer.score_groups([e.group for e in examples]).view(-1, 2).double().numpy()
+    score_N2 = scorer.score_groups([e.group for e in examples], trunk).view(-1, 2).double().numpy()
     sign_N = np.array([1.0 if e.outcome == 0 else -1.0 for e in examples])
     margin_N = (score_N2[:, 0] - score_N2[:, 1]) * sign_N * scorer.std
     keys = [row.prompt.key for row in rows]

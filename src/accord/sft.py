@@ -9,13 +9,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from accord import batches, models, tensors
+from torch import Tensor
+
+from accord import batches, models, tensors, towers
 from accord.batches import Group
 from accord.config import Sft
 from accord.execution.local import Local
 from accord.losses import negative_log_likelihood
 from accord.records import BadInput, Demonstration
 from accord.streams import permutation
+from accord.towers import TrunkStates
 from accord.workspace import Workspace, check_bad_steps
 
 MAX_BAD_STEPS = 3
@@ -63,16 +66,20 @@ class SftTrainer:
     def __init__(self, model: Any, config: Sft, total_steps: int, seed: int = 0) -> None:
         self.model, self.config = model, config
         parameters = models.select_weights(model, config.weights, seed)
-        self.tower = models.Tower(models.base_of(model), models.trunk_layers(model, config.weights))
+        self.tower = towers.Tower(towers.base_of(model), models.trunk_layers(model, config.weights))
         self.execution = Local([(parameters, config.optimizer.learning_rate)], config.optimizer, total_steps)
 
-    def step(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Train on one batch of groups; returns loss (nats per reply token) and gradient norm."""
+    def step(self, groups: Sequence[Group], trunk_TH: Tensor | None = None) -> dict[str, float]:
+        """Train on one batch of groups; returns loss (nats per reply token) and gradient norm.
+
+        Args:
+            trunk_TH: hidden states of the frozen trunk, where they are known already.
+        """
         count = sum(len(group.responses[0]) for group in groups)
         packed = batches.pack(groups, models.device())
-        hidden_TH = self.tower.hidden(packed)
+        hidden_TH = self.tower.hidden(packed, trunk_TH)
         logp_R, _ = tensors.head_logps(
-            hidden_TH[packed.predictor_R], models.head_of(self.model), packed.target_R
+            hidden_TH[packed.predictor_R], towers.head_of(self.model), packed.target_R
         )
         loss = negative_log_likelihood(logp_R, logp_R.new_ones(len(logp_R)), count)
         self.execution.backward(loss)
@@ -100,11 +107,12 @@ def train(
     losses: list[float] = list(extra.get("losses", []))
     if done:
         trainer.execution.load(state["execution"])
+    trunk = TrunkStates(trainer.tower, groups, models.device(), work.frozen_layers)
     progress = work.progress(len(steps), done)
     for step in range(done, len(steps)):
         started = time.monotonic()
         batch = [groups[i] for i in steps[step]]
-        figures = trainer.step(batch)
+        figures = trainer.step(batch, trunk.of(batch))
         check_bad_steps(trainer.execution.bad_steps, MAX_BAD_STEPS, "sft", step)
         losses.append(figures["loss"])
         tokens = sum(len(g.prompt) + len(g.responses[0]) for g in batch)

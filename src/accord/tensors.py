@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-HEAD_CHUNK = 512  # positions whose logits exist at one time: 512 × 49,152 bfloat16 = 50 MB
+# Logits exist for a few rows at a time. On CPU one float32 chunk of 25 MB stays in the last-level cache, so
+# that its passes (maximum, exponential, sum) do not wait for memory; a GPU wants few large kernels.
+HEAD_CHUNK = {"cpu": 128 * 49_152, "cuda": 2048 * 49_152}  # elements
+_CHUNKS_A_PRODUCT = 8  # the backward's two products take so many chunks at once, in the weights' own dtype
 
 
 def masked_mean(value: Tensor, mask: Tensor, count: Tensor | float | None = None) -> Tensor:
@@ -33,6 +36,16 @@ def whiten(value: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     return out * mask
 
 
+def _chunk_rows(weight_VH: Tensor) -> int:
+    return max(1, HEAD_CHUNK.get(weight_VH.device.type, HEAD_CHUNK["cuda"]) // weight_VH.shape[0])
+
+
+def _logits(hidden_CH: Tensor, weight_VH: Tensor, temperature: float, buffer_CV: Tensor) -> Tensor:
+    """One chunk's logits at the sampling temperature, float32, in the buffer."""
+    logits_CV = buffer_CV[: len(hidden_CH)].copy_(hidden_CH @ weight_VH.t())
+    return logits_CV if temperature == 1.0 else logits_CV.div_(temperature)
+
+
 class _HeadLogps(torch.autograd.Function):
     """Log-probability and entropy of given targets, with logits that only ever exist a chunk at a time.
 
@@ -43,24 +56,25 @@ class _HeadLogps(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor]:
-        logps, normalisers, entropies = [], [], []
-        split: Any = torch.split
-        for hidden, target in zip(split(hidden_RH, HEAD_CHUNK), split(target_R, HEAD_CHUNK), strict=True):
-            logits = (hidden @ weight_VH.t()).float()
-            if temperature != 1.0:
-                logits /= temperature
-            chosen = logits.gather(1, target[:, None]).squeeze(1)
-            normaliser = torch.logsumexp(logits, dim=1)
-            if entropy:  # H = log Z − E[logit]
-                expected = (torch.softmax(logits, dim=1) * logits).sum(1)
-                entropies.append(normaliser - expected)
-            logps.append(chosen - normaliser)
-            normalisers.append(normaliser)
-        normaliser_R = torch.cat(normalisers) if normalisers else hidden_RH.new_zeros(0, dtype=torch.float32)
+        count, chunk = len(hidden_RH), _chunk_rows(weight_VH)
+        logp_R, normaliser_R, entropy_R = (hidden_RH.new_zeros(count, dtype=torch.float32) for _ in range(3))
+        buffer_CV = hidden_RH.new_empty(min(chunk, count), len(weight_VH), dtype=torch.float32)
+        for start in range(0, count, chunk):
+            rows = slice(start, start + chunk)
+            logits_CV = _logits(hidden_RH[rows], weight_VH, temperature, buffer_CV)
+            highest_C1 = logits_CV.amax(1, keepdim=True)
+            logits_CV.sub_(highest_C1)
+            chosen_C = logits_CV.gather(1, target_R[rows, None]).squeeze(1)
+            if entropy:  # H = log Z − E[logit], both relative to the highest logit
+                weight_CV = logits_CV.exp()
+                total_C = weight_CV.sum(1)
+                entropy_R[rows] = total_C.log() - weight_CV.mul_(logits_CV).sum(1) / total_C
+            else:
+                total_C = logits_CV.exp_().sum(1)
+            logp_R[rows] = chosen_C - total_C.log()
+            normaliser_R[rows] = highest_C1[:, 0] + total_C.log()
         ctx.save_for_backward(hidden_RH, weight_VH, target_R, normaliser_R)
         ctx.temperature = temperature
-        logp_R = torch.cat(logps) if logps else normaliser_R.clone()
-        entropy_R = torch.cat(entropies) if entropies else torch.zeros_like(logp_R)
         ctx.mark_non_differentiable(entropy_R)
         return logp_R, entropy_R
 
@@ -70,20 +84,25 @@ class _HeadLogps(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden_RH) if need_hidden else None
         grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32) if need_weight else None
-        for start in range(0, hidden_RH.shape[0], HEAD_CHUNK):
-            rows = slice(start, start + HEAD_CHUNK)
-            hidden, grad = hidden_RH[rows], grad_R[rows, None] / ctx.temperature
-            logits = (hidden @ weight_VH.t()).float()
-            if ctx.temperature != 1.0:
-                logits /= ctx.temperature
-            # d logp / d logits = onehot − softmax
-            grad_logits = logits.sub_(normaliser_R[rows, None]).exp_().mul_(-grad)
-            grad_logits.scatter_add_(1, target_R[rows, None], grad)
-            grad_logits = grad_logits.to(hidden.dtype)
+        count, chunk = len(hidden_RH), _chunk_rows(weight_VH)
+        buffer_CV = hidden_RH.new_empty(min(chunk, count), len(weight_VH), dtype=torch.float32)
+        together = _CHUNKS_A_PRODUCT * chunk
+        grad_SV = hidden_RH.new_empty(min(together, count), len(weight_VH))
+        for first in range(0, count, together):
+            last = min(first + together, count)
+            for start in range(first, last, chunk):
+                rows = slice(start, min(start + chunk, last))
+                grad_C1 = grad_R[rows, None] / ctx.temperature
+                logits_CV = _logits(hidden_RH[rows], weight_VH, ctx.temperature, buffer_CV)
+                # d logp / d logits = onehot − softmax
+                logits_CV.sub_(normaliser_R[rows, None]).exp_().mul_(-grad_C1)
+                logits_CV.scatter_add_(1, target_R[rows, None], grad_C1)
+                grad_SV[start - first : rows.stop - first].copy_(logits_CV)
+            products = grad_SV[: last - first]
             if grad_hidden is not None:
-                grad_hidden[rows] = grad_logits @ weight_VH
+                grad_hidden[first:last] = products @ weight_VH
             if grad_weight is not None:
-                grad_weight += grad_logits.t() @ hidden
+                grad_weight += products.t() @ hidden_RH[first:last]
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VH.dtype)
         return grad_hidden, grad_weight, None, None, None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,31 +17,52 @@ from accord.training_state import TrainingState
 class Progress:
     """A line that says how far a stage is and how long it still takes; one line in place on a terminal.
 
-    The estimate is the mean time of the last steps times the steps left, so it follows the machine.
+    The estimate follows the machine: the mean time of the last steps times the steps left, and likewise for
+    work that is done between steps (evaluations).
+
+    Args:
+        rest: estimated seconds of the stages that come after this one.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0, *, quiet: bool = False) -> None:
-        self.label, self.total, self.done, self.quiet = label, total, done, quiet
-        self._times = [time.monotonic()]
+    def __init__(
+        self, label: str, total: int, done: int = 0, *, quiet: bool = False, rest: float = 0.0
+    ) -> None:
+        self.label, self.total, self.done, self.quiet, self.rest = label, total, done, quiet, rest
+        self._began = time.monotonic()
+        self._seconds: list[float] = []
+        self._aside = self._asides_left = 0.0
         self._shown = 0.0
+
+    @contextmanager
+    def aside(self, left: int) -> Iterator[None]:
+        """Work between two steps, of which ``left`` more follow; it does not count as a step's time."""
+        began = time.monotonic()
+        yield
+        self._aside, self._asides_left = time.monotonic() - began, left
+        self._began += self._aside
 
     def advance(self, note: str = "", steps: int = 1) -> None:
         self.done += steps
         now = time.monotonic()
-        self._times = [*self._times[-10:], now]
+        self._seconds = [*self._seconds[-9:], (now - self._began) / max(1, steps)]
+        self._began = now
         terminal = sys.stderr.isatty()
         last = self.done >= self.total
         if self.quiet or (now - self._shown < (0.2 if terminal else 15) and not last):
             return
         self._shown = now
-        rate = (now - self._times[0]) / max(1, len(self._times) - 1) / max(1, steps)
-        left = "done" if last else f"{_clock(rate * (self.total - self.done))} left"
         filled = int(20 * self.done / max(1, self.total))
         bar = "━" * filled + "╌" * (20 - filled)
-        line = f"  {self.label:<18} {bar} {self.done}/{self.total}  {left:<12} {note}"
+        line = f"  {self.label:<18} {bar} {self.done}/{self.total}  {self._left():<12} {note}"
         end = "\n" if last or not terminal else ""
         sys.stderr.write(("\r\x1b[K" if terminal else "") + line + end)
         sys.stderr.flush()
+
+    def _left(self) -> str:
+        seconds = sum(self._seconds) / len(self._seconds) * (self.total - self.done)
+        seconds += self._aside * self._asides_left
+        here = "done" if self.done >= self.total else f"{_clock(seconds)} left"
+        return here + (f", {_clock(seconds + self.rest)} in all" if self.rest else "")
 
 
 def _clock(seconds: float) -> str:
@@ -55,6 +77,7 @@ class Workspace:
     Attributes:
         folder: where the stage keeps its unfinished state; removed when the stage is committed.
         key: content key of the stage; states of another key are not continued.
+        rest: estimated seconds of the stages that follow, for the progress line.
     """
 
     stage: str
@@ -65,6 +88,7 @@ class Workspace:
     checkpoint_seconds: float = 60.0
     log: MetricsLog | None = None
     quiet: bool = False
+    rest: float = 0.0
     states: TrainingState | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -88,9 +112,15 @@ class Workspace:
         if self.states is not None:
             self.states.maybe_save(step, make)
 
-    def progress(self, total: int, done: int = 0) -> Progress:
+    def frozen_layers(self, tokens: int) -> Callable[[int], None]:
+        """A progress line for ``towers.TrunkStates``, counted in tokens."""
+        progress = self.progress(tokens, what="frozen layers")
+        return lambda count: progress.advance(steps=count)
+
+    def progress(self, total: int, done: int = 0, what: str = "") -> Progress:
         label = self.stage if not self.round else f"{self.stage} (round {self.round})"
-        return Progress(label, total, done, quiet=self.quiet)
+        label = what or label
+        return Progress(label, total, done, quiet=self.quiet, rest=self.rest)
 
 
 class NumericalTrouble(RuntimeError):

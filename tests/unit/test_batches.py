@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from accord import models
+from accord import towers
 from accord.batches import Group, by_budget, pack
-from accord.models import Tower, base_of, head_of
 from accord.tensors import head_logps
+from accord.towers import Tower, base_of, head_of
 
 EOS = 2  # and PAD
 GROUPS = [
@@ -70,7 +70,7 @@ def test_shared_prompt_equals_prompt_repeated(policy, plain_logps):
 
 
 def test_gradients_of_packed_equal_plain_ones(policy, plain):
-    models.base_of(policy).requires_grad_(True)
+    towers.base_of(policy).requires_grad_(True)
     _, logp_BT = packed_logps(policy, GROUPS)
     logp_BT.sum().backward()
     plain.requires_grad_(True)

@@ -18,14 +18,14 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from accord import models
+from accord import models, towers
 from accord.batches import Group, pack
 from accord.config import Model, Online, Optimizer, Sampling, Weights
-from accord.models import Tower, base_of
 from accord.online import OnlineTrainer
 from accord.records import BadInput, Prompt
 from accord.scoring.function import FunctionScorer
 from accord.scoring.reward_model import RewardModelScorer
+from accord.towers import Tower, base_of
 
 EOS = 2
 GROUPS = [Group((1, 50, 60), ((70, 71, EOS), (EOS,), (80, 81, 82, 83))), Group((90, 91), ((92, EOS),))]
@@ -85,7 +85,7 @@ def test_saved_policy_has_the_same_logits(policy, tokenizer, tmp_path):
     models.save(policy, tokenizer, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     packed = pack(GROUPS[1:])
-    mine = Tower(base_of(policy)).hidden(packed) @ models.head_of(policy).t()
+    mine = Tower(base_of(policy)).hidden(packed) @ towers.head_of(policy).t()
     with torch.no_grad():
         theirs = loaded(torch.tensor([ROWS[-1]])).logits[0]
     assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
@@ -170,7 +170,7 @@ def test_saved_lora_equals_the_live_model(policy, tokenizer, plain, tmp_path):
     models.select_weights(policy, Weights(train="lora", lora_rank=4))
     disturb_lora(policy)
     packed = pack(GROUPS[1:])
-    live = Tower(base_of(policy)).hidden(packed) @ models.head_of(policy).t()
+    live = Tower(base_of(policy)).hidden(packed) @ towers.head_of(policy).t()
     models.save(policy, tokenizer, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     row = torch.tensor([ROWS[-1]])
@@ -178,7 +178,7 @@ def test_saved_lora_equals_the_live_model(policy, tokenizer, plain, tmp_path):
         assert_close(live.detach(), loaded(row).logits[0], atol=1e-5, rtol=1e-5)
         assert (live - plain(row).logits[0]).abs().max() > 1e-2
         models.set_lora(policy, False)
-        off = Tower(base_of(policy)).hidden(packed) @ models.head_of(policy).t()
+        off = Tower(base_of(policy)).hidden(packed) @ towers.head_of(policy).t()
         assert_close(off, plain(row).logits[0], atol=1e-5, rtol=1e-5)
 
 
@@ -217,7 +217,7 @@ def test_reward_and_critic_share_a_trunk_only_where_it_is_the_same(policy, tiny_
     reward = new_reward(tiny_folder, tokenizer)
     weights = Weights(train="top", top_layers=2)
     settings = Online(algorithm="rloo", weights=weights)
-    assert models.common_layers(base_of(policy), base_of(reward)) == 4
+    assert towers.common_layers(base_of(policy), base_of(reward)) == 4
     trainer = OnlineTrainer(policy, tokenizer, RewardModelScorer(reward, tokenizer), settings)
     assert trainer.scorer.tower.start == 2
     packed = pack(GROUPS)
@@ -225,7 +225,7 @@ def test_reward_and_critic_share_a_trunk_only_where_it_is_the_same(policy, tiny_
     assert_close(shared, RewardModelScorer(reward, tokenizer).score_packed(packed), atol=1e-5, rtol=1e-5)
     with torch.no_grad():
         base_of(reward).layers[1].mlp.up_proj.weight[0, 0] += 1e-3
-    assert models.common_layers(base_of(policy), base_of(reward)) == 1
+    assert towers.common_layers(base_of(policy), base_of(reward)) == 1
     trainer = OnlineTrainer(policy, tokenizer, RewardModelScorer(reward, tokenizer), settings)
     assert trainer.scorer.tower.start == 0
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from accord import batches, models, online
+from accord import batches, models, online, towers
 from accord.config import MissingEnd, Online, Optimizer, Sampling, Weights
 from accord.online import OnlineTrainer, RatioIsNotOne
 from accord.records import BadInput
@@ -88,7 +88,7 @@ def test_microbatches_give_the_whole_batchs_update(tiny_folder, tokenizer, promp
         settings = config("ppo", optimizer=Optimizer(epsilon=1.0, learning_rate=1e-2))
         trainer = trainer_of(policy, tokenizer, settings, folder=tiny_folder)
         figures = trainer.step(prompts, encoded(tokenizer, prompts))
-        found.append((figures, models.head_of(policy).detach().clone()))
+        found.append((figures, towers.head_of(policy).detach().clone()))
     (whole, one), (parts, many) = found
     for name in ("grad_norm", "critic_grad_norm", "policy_loss", "value_loss"):
         assert_close(parts[name], whole[name], atol=1e-6, rtol=1e-4)
@@ -112,13 +112,14 @@ class Shifted(OnlineTrainer):
         return (logp_R.roll(1) if torch.is_grad_enabled() else logp_R), entropy_R
 
 
+@pytest.mark.parametrize("epochs", [1, 2])  # one forward pass for both, checked against the sampler; and two
 @pytest.mark.parametrize("kind", [Noisy, Shifted])
-def test_a_broken_trainer_is_caught_before_its_first_update(policy, tokenizer, prompts, kind):
-    trainer = trainer_of(policy, tokenizer, config(), kind=kind)
-    before = models.head_of(policy).detach().clone()
+def test_a_broken_trainer_is_caught_before_its_first_update(policy, tokenizer, prompts, kind, epochs):
+    trainer = trainer_of(policy, tokenizer, config(epochs=epochs), kind=kind)
+    before = towers.head_of(policy).detach().clone()
     with pytest.raises(RatioIsNotOne, match="before the first update"):
         trainer.step(prompts, encoded(tokenizer, prompts))
-    assert torch.equal(models.head_of(policy), before)
+    assert torch.equal(towers.head_of(policy), before)
 
 
 def test_figures_are_those_of_plain_forwards(policy, tokenizer, tiny_folder, prompts, logps_of, tmp_path):
@@ -228,12 +229,12 @@ def test_state_continues_bit_for_bit(tiny_folder, tokenizer, prompts):
 
 def test_critic_warmup_leaves_the_policy(policy, tokenizer, tiny_folder, prompts):
     trainer = trainer_of(policy, tokenizer, config("ppo", critic_warmup_steps=1), folder=tiny_folder)
-    before, head = models.head_of(policy).detach().clone(), trainer.critic.score.weight.detach().clone()
+    before, head = towers.head_of(policy).detach().clone(), trainer.critic.score.weight.detach().clone()
     trainer.step(prompts, encoded(tokenizer, prompts))
-    assert torch.equal(models.head_of(policy), before)
+    assert torch.equal(towers.head_of(policy), before)
     assert not torch.equal(trainer.critic.score.weight, head)
     trainer.step(prompts, encoded(tokenizer, prompts))
-    assert not torch.equal(models.head_of(policy), before)
+    assert not torch.equal(towers.head_of(policy), before)
 
 
 def test_one_sample_a_prompt_is_refused_where_samples_are_compared():

@@ -5,10 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from accord import models
-from accord.config import Sampling
+from accord.config import Sampling, Weights
 from accord.records import BadInput
+from accord.sampling import lean_step, local
 from accord.sampling.local import LocalSampler, _Cache, inverse_cdf, truncate
 
 PROMPTS = [(1, 40, 50, 60), (1, 99), (1, *range(60, 90)), (7,)]
@@ -41,8 +52,11 @@ def test_inverse_cdf_at_the_edges_picks_a_possible_token(uniform):
     assert_close(logp.item(), -0.6931472, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("lean", [True, False])  # the decode step of our own, and the model's modules
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
-def test_sampled_logp_is_the_models(policy, plain_logps, temperature):
+def test_sampled_logp_is_the_models(policy, plain_logps, temperature, lean, monkeypatch):
+    assert local.fits(policy.model)
+    monkeypatch.setattr(local, "fits", lambda base: lean)
     sampling = Sampling(max_new_tokens=24, temperature=temperature)
     rollouts = LocalSampler(policy, ENDS).sample(PROMPTS, 3, sampling, 5)
     for row, (prompt, response) in enumerate(rows(rollouts)):
@@ -139,3 +153,77 @@ def test_truncate_by_hand():
 def test_truncation_says_that_ratios_are_biased(policy, caplog):
     LocalSampler(policy, ENDS).sample([PROMPTS[0]], 1, Sampling(top_k=5, max_new_tokens=2), 0)
     assert "biased" in caplog.text
+
+
+SIZES = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+FAMILIES = {
+    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES), True),
+    "llama with biases": (LlamaForCausalLM, LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True), True),
+    "llama with wide heads": (LlamaForCausalLM, LlamaConfig(**SIZES, head_dim=16), True),
+    "llama with scaled positions": (
+        LlamaForCausalLM,
+        LlamaConfig(**SIZES, rope_parameters=LLAMA3_ROPE),
+        True,
+    ),
+    "mistral": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=None), True),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES), True),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=8), False),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_samples_with_its_own_log_probabilities(name, logps_of, tmp_path):
+    kind, config, lean = FAMILIES[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = kind(config)
+        for parameter in model.parameters():  # norm weights and biases that would be missed if left out
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(tmp_path)
+    policy = models.load_policy(tmp_path, torch.float32)
+    assert local.fits(policy.model) == lean
+    prompts = [(1, 40, 50, 60), (1, *range(60, 90)), (7,)]
+    rollouts = LocalSampler(policy, ENDS).sample(prompts, 2, Sampling(max_new_tokens=20), 3)
+    plain = kind.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    for row, (prompt, response) in enumerate(rows(rollouts)):
+        expected = logps_of(plain, prompt, response)
+        assert_close(rollouts.sampled_logp_BT[row, : len(response)], expected, atol=2e-5, rtol=0)
+
+
+def test_a_model_with_lora_goes_through_its_own_modules(policy):
+    models.select_weights(policy, Weights(train="lora", lora_rank=2))
+    assert not local.fits(policy.model)
+
+
+@pytest.mark.parametrize("rows", [1, 8, 64])
+def test_blocked_order_changes_no_product(rows):
+    draw = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(*shape, generator=draw).bfloat16() for shape in ((rows, 96), (80, 96), (80,))
+    )
+    got = lean_step.product(weight, bias, rows)(x)
+    exact = x.double() @ weight.double().t() + bias.double()
+    assert_close(got.double(), exact, atol=0.1, rtol=0.01)  # bfloat16 has 8 bits
+    if torch.backends.mkldnn.is_available():  # else the plain product was taken, which is as right
+        assert lean_step._blocked_order_pays(weight)
+    assert not lean_step._blocked_order_pays(weight.float())

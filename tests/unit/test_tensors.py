@@ -25,9 +25,10 @@ def test_whiten_by_hand():
     assert_close(whiten(value, mask, shift_mean=False), expected + 3 * mask)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 100])  # 1: two products of 8 chunks and a rest; 4: three chunks; one
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_head_logps_value_entropy_and_gradient(temperature, monkeypatch):
-    monkeypatch.setattr(tensors, "HEAD_CHUNK", 4)  # several chunks and a rest
+def test_head_logps_value_entropy_and_gradient(temperature, rows, monkeypatch):
+    monkeypatch.setitem(tensors.HEAD_CHUNK, "cpu", rows * 17)
     draw = torch.Generator().manual_seed(1)
     hidden = torch.randn(11, 6, generator=draw, requires_grad=True)
     weight = torch.randn(17, 6, generator=draw, requires_grad=True)

@@ -16,9 +16,10 @@ from torch import Tensor
 from accord.attention import PackedPlan, Segment
 from accord.batches import Group, Rollouts, Tokens
 from accord.config import Sampling
-from accord.models import base_of, head_of
 from accord.records import BadInput
+from accord.sampling.lean_step import LeanStep, fits, product
 from accord.streams import generator
+from accord.towers import base_of, head_of
 
 logger = logging.getLogger("accord")
 BLOCK = 256  # columns whose probabilities are summed first: √V balances the two searches
@@ -101,18 +102,26 @@ class _Cache:
         self.longest = longest
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """One new token a row: query (1, heads, B, D) as if the batch were a stream."""
-        _, heads, n, width = query.shape
-        key_heads = key.shape[1]
-        self.write(layer, self.rows[:n], self.length_B[:n], key[0], value[0])
-        stop = self.longest
-        keys = self.key[layer][:n].flatten(0, 1)[:, :stop]
-        values = self.value[layer][:n].flatten(0, 1)[:, :stop]
-        queries = (query[0].transpose(0, 1) * scaling).reshape(n * key_heads, heads // key_heads, width)
-        scores = torch.bmm(queries, keys.transpose(1, 2)).view(n, heads, stop)
-        weights = torch.softmax(scores + self.mask_BS[:n, None, :stop], dim=-1)
-        out = torch.bmm(weights.view(n * key_heads, heads // key_heads, stop), values)
-        return out.view(1, n, heads, width)
+        """One new token a row, from a model's own modules: (1, heads, B, D) as if the batch were a stream."""
+        rows = [part[0].transpose(0, 1) for part in (query, key, value)]
+        out = self.attend_one(layer, rows[0], rows[1], rows[2], scaling)
+        return out.view(1, len(out), query.shape[1], query.shape[3])
+
+    def attend_one(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """One new token a row: query (B, heads, D), key and value (B, key heads, D) → (B, heads · D)."""
+        n, heads, width = query.shape
+        key_heads, stop = key.shape[1], self.longest
+        self.key[layer][self.rows[:n], :, self.length_B[:n]] = key
+        self.value[layer][self.rows[:n], :, self.length_B[:n]] = value
+        # The queries of one key head stand in for a sequence, so that keys are neither copied nor repeated.
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query.reshape(n, key_heads, heads // key_heads, width),
+            self.key[layer][:n, :, :stop],
+            self.value[layer][:n, :, :stop],
+            attn_mask=self.mask_BS[:n, None, None, :stop],
+            scale=scaling,
+        )
+        return out.reshape(n, heads * width)
 
     def compact(self, keep: list[int]) -> list[int]:
         """Keep the given rows: the last ones move into the gaps. Returns which old row each new row holds."""
@@ -189,6 +198,8 @@ class LocalSampler:
         logps: list[list[float]],
     ) -> None:
         base, head = base_of(self.model), head_of(self.model)
+        head_product = product(head, None, len(prompts) * k)
+        lean = LeanStep(base, len(prompts) * k) if fits(base) else None
         config = self.model.config
         heads = config.num_key_value_heads or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -202,7 +213,7 @@ class LocalSampler:
         sequence_B = torch.tensor(rows, device=head.device)
         alive = set(rows)
         for step in range(sampling.max_new_tokens):
-            logits_BV = (hidden_BH @ head.t()).float()
+            logits_BV = head_product(hidden_BH).float()
             if sampling.temperature != 1:
                 logits_BV /= sampling.temperature
             if sampling.top_p < 1 or sampling.top_k:
@@ -222,13 +233,16 @@ class LocalSampler:
                 sequence_B, token_B = sequence_B[order], token_B[order]
             n = cache.active
             cache.advance(longest + step + 1)
-            out = base(
-                input_ids=token_B[None],
-                position_ids=cache.length_B[None, :n],
-                attention_plan=cache,
-                use_cache=False,
-            )
-            hidden_BH = out.last_hidden_state[0]
+            if lean is not None:
+                hidden_BH = lean(token_B[:n], cache.length_B[:n], cache)
+            else:
+                out = base(
+                    input_ids=token_B[None, :n],
+                    position_ids=cache.length_B[None, :n],
+                    attention_plan=cache,
+                    use_cache=False,
+                )
+                hidden_BH = out.last_hidden_state[0]
             cache.length_B[:n] += 1
 
     @staticmethod

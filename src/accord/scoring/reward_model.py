@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accord import batches, models
-from accord.batches import Group, Packed
-from accord.models import Tower
+from accord import batches, models, towers
+from accord.batches import Group, Packed, stream_length
 from accord.records import BadInput, Prompt
-
-TOKENS_PER_BATCH = 8192
+from accord.towers import TOKENS_PER_BATCH, Tower, TrunkStates
 
 
 class RewardModelScorer:
@@ -27,7 +25,7 @@ class RewardModelScorer:
 
     def __init__(self, model: Any, tokenizer: Any, start: int = 0) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.tower = Tower(models.base_of(model), start)
+        self.tower = Tower(towers.base_of(model), start)
         kept = getattr(model.config, "accord", None) or {}
         self.mean, self.std = float(kept.get("score_mean", 0.0)), float(kept.get("score_std", 1.0))
         if not self.std > 0:
@@ -46,11 +44,17 @@ class RewardModelScorer:
         """(B,) normalised scores of a packed batch."""
         return (self.raw(packed, trunk_TH) - self.mean) / self.std
 
-    def score_groups(self, groups: Sequence[Group]) -> Tensor:
-        """(B,) normalised scores in the order of the groups' responses."""
-        lengths = [len(g.prompt) + sum(map(len, g.responses)) for g in groups]
-        runs = batches.by_budget(lengths, TOKENS_PER_BATCH)
-        parts = [self.score_packed(batches.pack([groups[i] for i in run], models.device())) for run in runs]
+    def score_groups(self, groups: Sequence[Group], trunk: TrunkStates | None = None) -> Tensor:
+        """(B,) normalised scores in the order of the groups' responses.
+
+        Args:
+            trunk: kept states of the same trunk, where there are any.
+        """
+        parts = []
+        for run in batches.by_budget([stream_length(group) for group in groups], TOKENS_PER_BATCH):
+            chosen = [groups[i] for i in run]
+            kept = trunk.of(chosen) if trunk is not None else None
+            parts.append(self.score_packed(batches.pack(chosen, models.device()), kept))
         return torch.cat(parts).cpu()
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Sequence[float]:
