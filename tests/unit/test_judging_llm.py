@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from accord.judging.endpoint import Endpoint, Pace
 from accord.judging.fake_endpoint import FakeEndpoint, longer
 from accord.judging.llm import both_orders, messages_of, order_report, verdict_in
 from accord.records import BadInput, Comparison, Message, Pair, Prompt, Response, Verdict
+from accord.report.answers import label_source as banner
 from accord.store import LabelStore
 
 
@@ -400,3 +402,25 @@ def test_the_recipe_chooses_the_model(tmp_path: Path) -> None:
 
 def test_the_fake_prefers_the_longer() -> None:
     assert (longer("xx", "y"), longer("x", "yy"), longer("x", "y")) == ("[[1]]", "[[2]]", "[[tie]]")
+
+
+@pytest.mark.parametrize(
+    ("judge_section", "sources", "expected"),
+    [
+        ({"kind": "llm", "model": "wise-1"}, [], "a language model as judge (wise-1)"),
+        ({"kind": "function", "path": "m:f"}, [], "a Python function as judge (m:f)"),
+        (
+            {"kind": "llm", "model": "wise-1"},
+            ["a language model as judge (wise-1), no person"],
+            "a language model as judge (wise-1), no person",
+        ),
+    ],
+)
+def test_the_report_says_that_no_person_judged(
+    judge_section: dict[str, str], sources: list[str], expected: str
+) -> None:
+    rounds = [SimpleNamespace(reward={"label_source": source}, curve={}) for source in sources]
+    run: Any = SimpleNamespace(config={"judge": judge_section, "data": {}}, rounds=rounds)
+    text, simulated = banner(run)
+    assert text == f"Labels come from {expected}. Results say what it prefers, not what people want."
+    assert not simulated  # there is no hidden gold to read
