@@ -1,4 +1,4 @@
-"""Losses of policy and critic against numbers derived by hand, numerical gradients, and what training needs."""
+"""Losses of policy and critic against numbers derived by hand, numerical gradients, and training’s needs."""
 
 from __future__ import annotations
 
