@@ -37,6 +37,7 @@ LEAST_WORDS, LEAST_CHARACTERS = 4, 20
 
 # A sentence ends with a stop before white space (3.14 stays whole), with an East Asian stop, or its line.
 _SENTENCE = re.compile(r"\S.*?(?:[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+[”’」』]*|$)", re.MULTILINE)
+_STOP = re.compile(r"(?:[.!?…]+[\"'”’)\]]*|[。！？]+[”’」』]*)$")
 _FENCE = "```"
 _LIST = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s", re.MULTILINE)
 # What must not be separated from the character before it: joiners, variation selectors, skin tones.
@@ -96,13 +97,13 @@ def pad_with_filler(text: str, rng: np.random.Generator) -> str | None:
 
 
 def repeat_last_sentence(text: str) -> str | None:
-    """The last sentence once more; not where it is already said twice, nor where it holds code."""
+    """The last sentence once more; not where it is already said twice, nor in texts with code."""
     found = sentences(text)
-    if not found or _FENCE in found[-1] or (len(found) > 1 and _bare(found[-1]) == _bare(found[-2])):
+    if not found or _FENCE in text or (len(found) > 1 and _bare(found[-1]) == _bare(found[-2])):
         return None
     body = text.rstrip()
-    stopped = _bare(body) != body or _FENCE in text
-    gap = _gap(body) if stopped else ("\n" if "\n" in text else ". ")
+    stopped = _STOP.search(body) is not None
+    gap = " " if stopped else "\n" if "\n" in text else ". "
     return body + gap + found[-1] + text[len(body) :]
 
 
