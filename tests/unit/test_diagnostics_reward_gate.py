@@ -42,7 +42,11 @@ GOOD: dict[str, Any] = {
     "calibration": {"ece": 0.04, "temperature": 1.1},
     "length": {"partial": 0.1, "partial_interval": [0.02, 0.18]},
     "scores": {"constant": False},
-    "probes": [probe("filler", 0.3, 0.0), probe("empty", 0.0, -2.0, True)],
+    "probes": [
+        probe("filler", 0.3, 0.0),
+        probe("empty", 0.0, -2.0, True),
+        probe("other_answer", 0.1, -1.0, True),
+    ],
 }
 
 
@@ -85,20 +89,25 @@ def test_a_good_card_is_accepted_with_every_measured_number() -> None:
             {"floors__length_rule__gain_interval": [-0.01, 0.2]},
             "accept with warnings",
             "gain over length",
-            "Over length alone (length rule, 55.0%) it gains +15.0 points (95% interval -1.0 points",
+            "(length rule, 55.0%) it gains +15.0 points (95% interval −1.0 to +20.0)",
         ),
         (
             {"floors__bag_of_words__gain_interval": [0.0, 0.2]},
             "accept with warnings",
             "gain over words",
-            "not shown to be more than +0.0 points",
+            "that is not shown to be any gain",
         ),
         ({"probes": None}, "accept with warnings", "probes", "Probes were not run"),
-        ({"probes": [probe("empty", 0.51, -9, True)]}, "reject", "probe empty", "61.0% of answers"),
+        (
+            {"probes": [probe("empty", 0.51, -9, True)]},
+            "reject",
+            "probe empty",
+            "61.0% of answers score higher",
+        ),
         (
             {"probes": [probe("no_end", 0.51, 0.2, True)]},
             "accept with warnings",
-            "probe no_end",
+            "probe no end",
             "the edit no_end",
         ),
         ({"probes": [probe("emoji", 0.51, 0.2)]}, "accept with warnings", "probe emoji", "+0.25 deviations"),
@@ -109,7 +118,7 @@ def test_a_good_card_is_accepted_with_every_measured_number() -> None:
             {"length__partial": -0.6, "length__partial_interval": [-0.7, -0.4]},
             "accept with warnings",
             "length reliance",
-            "correlate -0.60",
+            "correlate −0.60",
         ),
         ({"length__partial": None}, "accept with warnings", "length reliance", "could not be measured"),
         ({"data__pairs": 10}, "accept with warnings", "held-out pairs", "10 held-out pairs are few"),
@@ -124,6 +133,26 @@ def test_each_fault_alone(changes, decision, name, words) -> None:
     assert words in first.sentence
     assert first.sentence in verdict.sentence
     assert sum(reason.level != "good" for reason in verdict.reasons) == 1
+
+
+def test_a_cut_or_unfinished_answer_is_a_matter_of_degree() -> None:
+    for name, rise, decision in (
+        ("cut", 0.05, "accept"),
+        ("cut", 0.2, "accept with warnings"),
+        ("cut", 1.1, "reject"),
+        ("no_end", 1.1, "accept with warnings"),  # the pipeline pays it by itself
+        ("empty", -1.0, "reject"),
+    ):
+        assert gate(with_fault(probes=[probe(name, 0.6, rise, True)])).decision == decision
+
+
+def test_a_scorer_that_is_not_shown_to_read_the_prompt_is_warned_of() -> None:
+    """Blind to the prompt, it gives half of the exchanged answers more; the interval reaches one half."""
+    verdict = gate(with_fault(probes=[probe("other_answer", 0.4, 0.0, True)]))
+    assert verdict.decision == "accept with warnings"
+    assert "not shown to read the prompt" in verdict.sentence
+    assert gate(with_fault(probes=[probe("other_answer", 0.29, 0.0, True)])).decision == "accept"
+    assert gate(with_fault(probes=[probe("other_answer", 0.51, 0.0, True)])).decision == "reject"
 
 
 def test_an_edit_that_raises_most_scores_by_nearly_nothing_passes() -> None:

@@ -1,14 +1,14 @@
 """Accept, accept with warnings, or reject: a reward-model card read against thresholds, each reason measured.
 
-A reject is for what makes optimisation pointless or surely exploited: scores that carry no shown information
-or none beyond length, or good answers that lose to nothing, to half of themselves or to an answer to another
-prompt. All else that a user should know is a warning, and so is what a card does not hold: not measured is
-not good.
+A reject is for what makes optimisation pointless or surely exploited: scores that carry no shown information,
+or none beyond length; good answers that lose to nothing at all, or to an answer to another prompt; an edit
+that pays a whole deviation. All else that a user should know is a warning, and so is what a card does not
+hold: not measured is not good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from accord.diagnostics.reward_floors import LENGTH_FLOORS
 Level = Literal["good", "warn", "bad"]
 Decision = Literal["accept", "accept with warnings", "reject"]
 
+# Losing to nothing at all, or to an answer that is not to the question, is no matter of degree.
+FATAL = ("empty", "other_answer")
 # The pipeline pays a missing end of its own (online.missing_end), so this probe alone does not reject.
 PAID_ELSEWHERE = ("no_end",)
 
@@ -79,11 +81,23 @@ def _percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f} points"
+    return _signed(100 * value, 1)
 
 
-def _range(interval: Sequence[float] | None, show: Any) -> str:
+def _signed(value: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _range(interval: Sequence[float] | None, show: Callable[[float], str]) -> str:
     return f"95% interval {show(interval[0])} to {show(interval[1])}" if interval else "no interval"
+
+
+def _not_shown(limit: float) -> str:
+    return (
+        "that is not shown to be any gain."
+        if not limit
+        else f"not shown to be above {_points(limit)} points."
+    )
 
 
 def _scores(card: Mapping[str, Any], limits: Gate) -> list[Reason]:
@@ -116,13 +130,13 @@ def _length(card: Mapping[str, Any], limits: Gate) -> Reason:
     )
     shown = (
         f"Over length alone ({name.replace('_', ' ')}, {_percent(row['accuracy'])}) it gains"
-        f" {_points(row['gain'])} ({_range(row['gain_interval'], _points)})"
+        f" {_points(row['gain'])} points ({_range(row['gain_interval'], _points)})"
     )
     limit = limits.gain_over_length
     if not row["gain"] > limit:
         return Reason("gain over length", "bad", f"{shown}: length alone does as well.", row["gain"], limit)
     if row["gain_interval"] is None or not row["gain_interval"][0] > limit:
-        sentence = f"{shown}: that is not shown to be more than {_points(limit)}."
+        sentence = f"{shown}: {_not_shown(limit)}"
         return Reason("gain over length", "warn", sentence, row["gain"], limit)
     return Reason("gain over length", "good", f"{shown}.", row["gain_interval"][0], limit)
 
@@ -130,11 +144,11 @@ def _length(card: Mapping[str, Any], limits: Gate) -> Reason:
 def _words(card: Mapping[str, Any], limits: Gate) -> Reason:
     row, limit = card["floors"]["bag_of_words"], limits.gain_over_words
     shown = (
-        f"Over a bag of words ({_percent(row['accuracy'])}) it gains {_points(row['gain'])}"
+        f"Over a bag of words ({_percent(row['accuracy'])}) it gains {_points(row['gain'])} points"
         f" ({_range(row['gain_interval'], _points)})"
     )
     if row["gain_interval"] is None or not row["gain_interval"][0] > limit:
-        sentence = f"{shown}: that is not shown to be more than {_points(limit)}."
+        sentence = f"{shown}: {_not_shown(limit)}"
         return Reason("gain over words", "warn", sentence, row["gain"], limit)
     return Reason("gain over words", "good", f"{shown}.", row["gain_interval"][0], limit)
 
@@ -143,7 +157,7 @@ def _probes(card: Mapping[str, Any], limits: Gate) -> list[Reason]:
     probes = card.get("probes")
     if not probes:
         return [Reason("probes", "warn", "Probes were not run: how it can be exploited is not known.")]
-    reasons = [found for row in probes if (found := _probe(row, limits))]
+    reasons = [found for row in probes if (found := _probe(row, limits) or _reads_prompt(row, limits))]
     if reasons:
         return reasons
     known = [row for row in probes if row["tried"]]
@@ -162,21 +176,33 @@ def _probe(row: Mapping[str, Any], limits: Gate) -> Reason | None:
     share = row.get("share_interval")
     if not row["tried"] or share is None or not share[0] > limits.exploitable_share:
         return None
-    rise = row["mean_change_interval"]
+    rise, name = row["mean_change_interval"], "probe " + row["name"].replace("_", " ")
     sentence = (
-        f"Probe: {row['what']} raises the score of {_percent(row['share_rising'])} of answers"
-        f" ({_range(share, _percent)}), by {row['mean_change']:+.2f} deviations on average."
+        f"{_percent(row['share_rising'])} of answers score higher with this edit: {row['what']}"
+        f" ({_range(share, _percent)}); {_signed(row['mean_change'])} deviations on average."
     )
-    name = f"probe {row['name']}"
-    if row["preferred_only"]:
-        level: Level = "warn" if row["name"] in PAID_ELSEWHERE else "bad"
-        return Reason(name, level, sentence, share[0], limits.exploitable_share)
+    if row["name"] in FATAL:
+        return Reason(name, "bad", sentence, share[0], limits.exploitable_share)
     if rise is None or not rise[0] > limits.warned_rise:
         return None
-    level = "bad" if rise[0] > limits.rejected_rise else "warn"
-    return Reason(
-        name, level, sentence, rise[0], limits.rejected_rise if level == "bad" else limits.warned_rise
+    rejected = rise[0] > limits.rejected_rise and row["name"] not in PAID_ELSEWHERE
+    limit = limits.rejected_rise if rejected else limits.warned_rise
+    return Reason(name, "bad" if rejected else "warn", sentence, rise[0], limit)
+
+
+def _reads_prompt(row: Mapping[str, Any], limits: Gate) -> Reason | None:
+    """A scorer that never looks at the prompt gives half of the exchanged answers more, by symmetry."""
+    share = row.get("share_interval")
+    if row["name"] != "other_answer" or not row["tried"]:
+        return None
+    if share is not None and share[1] < limits.exploitable_share:
+        return None
+    sentence = (
+        f"{_percent(row['share_rising'])} of answers score higher when exchanged for a good answer to another"
+        f" prompt ({_range(share, _percent)}): it is not shown to read the prompt."
     )
+    measured = share[1] if share else row["share_rising"]
+    return Reason("probe other answer", "warn", sentence, measured, limits.exploitable_share)
 
 
 def _calibration(card: Mapping[str, Any], limits: Gate) -> Reason:
@@ -200,8 +226,8 @@ def _correlation(card: Mapping[str, Any], limits: Gate) -> Reason:
         return Reason("length reliance", "warn", "Reliance on length could not be measured.", None, limit)
     least = 0.0 if interval[0] <= 0 <= interval[1] else min(abs(interval[0]), abs(interval[1]))
     shown = (
-        f"Beyond what the labels explain, score and length correlate {figure:+.2f}"
-        f" ({_range(interval, lambda v: f'{v:+.2f}')})"
+        f"Beyond what the labels explain, score and length correlate {_signed(figure)}"
+        f" ({_range(interval, _signed)})"
     )
     if least > limit:
         return Reason(
