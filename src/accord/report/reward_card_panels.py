@@ -134,7 +134,8 @@ def calibration_panel(card: Mapping[str, Any]) -> CardPanel:
     else:
         sure = "too sure of itself" if temperature > 1 else "not sure enough"
         off = f"are off by {show(found['ece'])} on average" if found["ece"] else "show no error beyond chance"
-        sentence = f"Read as odds, its scores {off}; divided by {show(temperature)} they would fit best: it is {sure}."
+        best = f"divided by {show(temperature)} they would fit best"
+        sentence = f"Read as odds, its scores {off}; {best}: it is {sure}."
     return CardPanel("calibration", "Does it know how well it knows?", sentence, charts, figures)
 
 
