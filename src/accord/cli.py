@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from accord.cli_evaluate import evaluate_app
 from accord.records import BadInput, WaitingForLabels
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
+app.add_typer(evaluate_app, name="evaluate")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
@@ -179,32 +181,6 @@ def optimize(
     Example: accord optimize recipes/demo.yaml --set online.algorithm=rloo
     """
     _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "evidence")
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="reward model: a folder with one label")],
-    data: Annotated[Path, typer.Argument(help="comparisons in any format that accord reads")],
-    train: Annotated[
-        Path | None, typer.Option(help="comparisons that the bag-of-words floor learns from")
-    ] = None,
-) -> None:
-    """Accuracy and calibration of a reward model on comparisons, beside the floors.
-
-    Example: accord evaluate runs/demo/round-0/reward pairs.jsonl
-    """
-    from accord import config, formats, models, reward_model
-    from accord.scoring.reward_model import RewardModelScorer
-
-    rows = list(formats.read_comparisons(data).rows)
-    training = list(formats.read_comparisons(train).rows) if train else []
-    loaded = models.load_reward(model, models.resolve_dtype())
-    tokenizer = models.load_tokenizer(config.Model(path=model), model)
-    examples, kept = reward_model.encode(tokenizer, rows, config.Reward())
-    if not examples:
-        raise BadInput(f"{data} holds no comparison with a winner: give pairs that name a better side")
-    card = reward_model.measure(RewardModelScorer(loaded, tokenizer), examples, kept, training)
-    _show_card(card)
 
 
 @app.command()

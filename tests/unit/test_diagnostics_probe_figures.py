@@ -42,7 +42,7 @@ def test_figures_by_hand() -> None:
 
     row = measured(each(score))["best_answer"]
     assert row["tried"] == 60
-    assert row["share_rising"] == 0.5
+    assert row["share_rising"] == row["share_falling"] == 0.5
     assert row["mean_change"] == pytest.approx((1.5 - 0.5) / 2)
     assert row["mean_rise"] == row["largest_rise"] == 1.5
     assert row["share_interval"][0] < 0.5 < row["share_interval"][1]

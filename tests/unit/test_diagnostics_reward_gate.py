@@ -25,6 +25,8 @@ def probe(name: str, low: float, rise: float, preferred_only: bool = False) -> d
         "preferred_only": preferred_only,
         "share_rising": low + 0.1,
         "share_interval": [low, low + 0.2],
+        "share_falling": 0.9 - low,
+        "share_falling_interval": [0.8 - low, 1 - low],
         "mean_change": rise + 0.05,
         "mean_change_interval": [rise, rise + 0.1],
     }
@@ -147,11 +149,16 @@ def test_a_cut_or_unfinished_answer_is_a_matter_of_degree() -> None:
 
 
 def test_a_scorer_that_is_not_shown_to_read_the_prompt_is_warned_of() -> None:
-    """Blind to the prompt, it gives half of the exchanged answers more; the interval reaches one half."""
-    verdict = gate(with_fault(probes=[probe("other_answer", 0.4, 0.0, True)]))
+    """Blind to the prompt, it gives at most half of the exchanged answers less."""
+    verdict = gate(with_fault(probes=[probe("other_answer", 0.31, 0.0, True)]))  # falling: .49 to .69
     assert verdict.decision == "accept with warnings"
     assert "not shown to read the prompt" in verdict.sentence
     assert gate(with_fault(probes=[probe("other_answer", 0.29, 0.0, True)])).decision == "accept"
+    same = probe("other_answer", 0.0, 0.0, True) | {
+        "share_falling": 0.0,
+        "share_falling_interval": [0.0, 0.1],
+    }
+    assert gate(with_fault(probes=[same])).decision == "accept with warnings"  # every answer scores the same
     assert gate(with_fault(probes=[probe("other_answer", 0.51, 0.0, True)])).decision == "reject"
 
 

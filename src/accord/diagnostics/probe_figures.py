@@ -102,12 +102,15 @@ def _figures(
     if not index:
         return out
     prompts = [items[i].prompt.key for i in index]
-    rises = change > LEAST_RISE
+    rises, falls = change > LEAST_RISE, change < -LEAST_RISE
     share = clustered_share(rises.astype(np.float64), prompts, samples, seed)
+    falling = clustered_share(falls.astype(np.float64), prompts, samples, seed)
     mean = cluster_bootstrap(change, prompts, samples=samples, seed=seed)
     out |= {
         "share_rising": share.figure,
         "share_interval": share.bounds,
+        "share_falling": falling.figure,
+        "share_falling_interval": falling.bounds,
         "mean_change": mean.figure,
         "mean_change_interval": mean.bounds,
         "mean_rise": float(change[rises].mean()) if rises.any() else None,
@@ -150,9 +153,9 @@ def measure_probes(
         worst: examples kept of each probe, the largest rises.
 
     Returns:
-        For each probe ``share_rising`` (of answers whose score rises by more than 0.01 deviations) with its
-        interval over prompts, ``mean_change`` with its interval, ``mean_rise`` among those that rise,
-        ``largest_rise``, ``examples``; or ``tried`` 0 and a ``reason``.
+        For each probe ``share_rising`` and ``share_falling`` (of answers whose score rises or falls by more
+        than 0.01 deviations) with intervals over prompts, ``mean_change`` with its interval, ``mean_rise``
+        among those that rise, ``largest_rise``, ``examples``; or ``tried`` 0 and a ``reason``.
 
     Raises:
         BadInput: no answers, or scores that do not vary (there is no unit).

@@ -191,17 +191,17 @@ def _probe(row: Mapping[str, Any], limits: Gate) -> Reason | None:
 
 
 def _reads_prompt(row: Mapping[str, Any], limits: Gate) -> Reason | None:
-    """A scorer that never looks at the prompt gives half of the exchanged answers more, by symmetry."""
-    share = row.get("share_interval")
+    """A scorer that never looks at the prompt lowers at most half of the exchanged answers, by symmetry."""
     if row["name"] != "other_answer" or not row["tried"]:
         return None
-    if share is not None and share[1] < limits.exploitable_share:
+    falling = row["share_falling_interval"]
+    if falling is not None and falling[0] > limits.exploitable_share:
         return None
     sentence = (
-        f"{_percent(row['share_rising'])} of answers score higher when exchanged for a good answer to another"
-        f" prompt ({_range(share, _percent)}): it is not shown to read the prompt."
+        f"{_percent(row['share_falling'])} of good answers score lower when exchanged for a good answer to"
+        f" another prompt ({_range(falling, _percent)}): it is not shown to read the prompt."
     )
-    measured = share[1] if share else row["share_rising"]
+    measured = falling[0] if falling else row["share_falling"]
     return Reason("probe other answer", "warn", sentence, measured, limits.exploitable_share)
 
 

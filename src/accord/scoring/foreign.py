@@ -12,7 +12,6 @@ from its files or has to be said:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -142,6 +141,14 @@ def _local(location: str | Path) -> Path:
         ) from None
 
 
+def _read(kind: Any, folder: Path) -> Any:
+    """A configuration or a tokenizer of transformers."""
+    try:
+        return kind.from_pretrained(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"cannot read {folder}: {' '.join(str(error).split())[:300]}") from None
+
+
 def _loaded(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
     """A model of transformers, with every one of its weights in the folder.
 
@@ -180,14 +187,11 @@ def load_foreign(
         BadInput: no such model, no trained head, a label that is not there or not said.
     """
     folder = _local(location)
-    try:
-        config = AutoConfig.from_pretrained(str(folder))
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise BadInput(f"cannot read {folder}: {' '.join(str(error).split())[:300]}") from None
-    how = _inputs(tokenizer, inputs)
-    limit = _limit(config, tokenizer)
+    config = _read(AutoConfig, folder)
     head = head_name(weight_shapes(folder), config)
+    chosen = label_index(config, label) if head is None else 0
+    tokenizer = _read(AutoTokenizer, folder)
+    how, limit = _inputs(tokenizer, inputs), _limit(config, tokenizer)
     if head is not None:
         base = _loaded(AutoModel, folder, dtype).to(models.device())
         weight = read_weight(folder, head).to(dtype)
@@ -206,7 +210,6 @@ def load_foreign(
             limit=limit,
             kind="value head (OpenRLHF layout)",
         )
-    chosen = label_index(config, label)
     exclusive = config.num_labels > 1 and config.problem_type not in (
         "regression",
         "multi_label_classification",
