@@ -250,11 +250,21 @@ def doctor(
         raise typer.Exit(1)
 
 
+MaxRejects = Annotated[int, typer.Option(min=0, help="rows that may be unusable; one more is a failure")]
+Criterion = Annotated[
+    str | None,
+    typer.Option(help="where rows answer several questions (SafeRLHF: helpful, harmless): which one, or all"),
+]
+
+
 @data_app.command("check")
 def data_check(
     file: Annotated[Path, typer.Argument(help="JSONL, gzip, Parquet, CSV")],
     against: Annotated[Path | None, typer.Option(help="another split: prompts in both are leakage")] = None,
     model: Annotated[str | None, typer.Option(help="count tokens with this model's tokenizer")] = None,
+    criterion: Criterion = None,
+    max_rejects: MaxRejects = 0,
+    rejects: Annotated[Path | None, typer.Option(help="list unusable rows in this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Counts, lengths, duplicates, leakage, contradictions; exit code 2 with file, line and reason for what
@@ -274,31 +284,51 @@ def data_check(
             ids: list[int] = loaded(text, add_special_tokens=False)["input_ids"]
             return ids
 
-    found = data_report.check(file, tokenizer=tokenizer, against=against)
+    found = data_report.check(
+        file,
+        tokenizer=tokenizer,
+        against=against,
+        criterion=criterion,
+        max_rejects=max_rejects,
+        rejects=rejects,
+    )
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
         for line in found.lines():
             out_console.print(line, markup=False, highlight=False)
-    if found.problem_count:
+    if not found.acceptable:
         raise typer.Exit(2)
 
 
 @data_app.command("convert")
 def data_convert(
     file: Annotated[Path, typer.Argument(help="any format that accord reads")],
-    out: Annotated[Path, typer.Argument(help="where the canonical JSONL goes")],
+    out: Annotated[Path, typer.Argument(help="where the JSON Lines go")],
+    to: Annotated[str, typer.Option(help="accord's own form, or a format of docs/data.md")] = "accord",
+    ties: Annotated[
+        str, typer.Option(help="where the format has no ties: drop, both_ways or refuse them")
+    ] = "drop",
+    criterion: Criterion = None,
+    max_rejects: MaxRejects = 0,
+    rejects: Annotated[
+        Path | None, typer.Option(help="where unusable rows are listed (default: rejects.jsonl beside OUT)")
+    ] = None,
 ) -> None:
-    """Write a preference file in accord's canonical form.
+    """Write a preference file in accord's canonical form, or in another program's.
 
     Example: accord data convert hh.jsonl.gz pairs.jsonl
-    """
-    from accord import data_report
 
-    read = data_report.convert(file, out)
-    out_console.print(
-        f"{len(read.rows)} rows, read as {read.format} ({read.mapping}), written to {out}", markup=False
+    Example: accord data convert pairs.jsonl trl.jsonl --to trl
+    """
+    from accord import data_convert
+
+    place = rejects or out.parent / "rejects.jsonl"
+    done = data_convert.convert(
+        file, out, to=to, ties=ties, criterion=criterion, max_rejects=max_rejects, rejects=place
     )
+    for line in done.lines():
+        out_console.print(line, markup=False, highlight=False)
 
 
 def main() -> None:

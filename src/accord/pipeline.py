@@ -30,7 +30,7 @@ import accord
 from accord import checkpoints, config, evidence, formats, models, online, report, reward_model, sft
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
-from accord.judging import judge_from
+from accord.judging import judge_from, label_source
 from accord.metrics import MetricsLog
 from accord.records import BadInput, Comparison, Finding, Pair, Prompt, write_jsonl
 from accord.scoring.reward_model import RewardModelScorer
@@ -464,9 +464,8 @@ def _save(
 def _label_source(run: Run) -> str:
     if run.data.comparisons is not None:
         return f"people (file {Path(run.data.comparisons).name})"
-    if isinstance(run.judge, config.FileJudge):
-        return f"people (file {Path(run.judge.path).name})"
-    return "simulated annotators (a stand-in for people)"
+    assert run.judge is not None  # the configuration wants comparisons or a judge
+    return label_source(run.judge)
 
 
 def _threads() -> int:
