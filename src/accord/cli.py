@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from accord.cli_evaluate import evaluate_app
 from accord.records import BadInput, WaitingForLabels
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
+app.add_typer(evaluate_app, name="evaluate")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
@@ -177,32 +179,6 @@ def optimize(
 
 
 @app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="reward model: a folder with one label")],
-    data: Annotated[Path, typer.Argument(help="comparisons in any format that accord reads")],
-    train: Annotated[
-        Path | None, typer.Option(help="comparisons that the bag-of-words floor learns from")
-    ] = None,
-) -> None:
-    """Accuracy and calibration of a reward model on comparisons, beside the floors.
-
-    Example: accord evaluate runs/demo/round-0/reward pairs.jsonl
-    """
-    from accord import config, formats, models, reward_model
-    from accord.scoring.reward_model import RewardModelScorer
-
-    rows = list(formats.read_comparisons(data).rows)
-    training = list(formats.read_comparisons(train).rows) if train else []
-    loaded = models.load_reward(model, models.resolve_dtype())
-    tokenizer = models.load_tokenizer(config.Model(path=model), model)
-    examples, kept = reward_model.encode(tokenizer, rows, config.Reward())
-    if not examples:
-        raise BadInput(f"{data} holds no comparison with a winner: give pairs that name a better side")
-    card = reward_model.measure(RewardModelScorer(loaded, tokenizer), examples, kept, training)
-    _show_card(card)
-
-
-@app.command()
 def sample(
     model: Annotated[str, typer.Argument(help="folder, hub id or .gguf file")],
     prompt: Annotated[str, typer.Argument(help="what the user says")],
@@ -269,11 +245,21 @@ def doctor(
         raise typer.Exit(1)
 
 
+MaxRejects = Annotated[int, typer.Option(min=0, help="rows that may be unusable; one more is a failure")]
+Criterion = Annotated[
+    str | None,
+    typer.Option(help="where rows answer several questions (SafeRLHF: helpful, harmless): which one, or all"),
+]
+
+
 @data_app.command("check")
 def data_check(
     file: Annotated[Path, typer.Argument(help="JSONL, gzip, Parquet, CSV")],
     against: Annotated[Path | None, typer.Option(help="another split: prompts in both are leakage")] = None,
     model: Annotated[str | None, typer.Option(help="count tokens with this model's tokenizer")] = None,
+    criterion: Criterion = None,
+    max_rejects: MaxRejects = 0,
+    rejects: Annotated[Path | None, typer.Option(help="list unusable rows in this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Counts, lengths, duplicates, leakage, contradictions; exit code 2 with file, line and reason for what
@@ -293,31 +279,51 @@ def data_check(
             ids: list[int] = loaded(text, add_special_tokens=False)["input_ids"]
             return ids
 
-    found = data_report.check(file, tokenizer=tokenizer, against=against)
+    found = data_report.check(
+        file,
+        tokenizer=tokenizer,
+        against=against,
+        criterion=criterion,
+        max_rejects=max_rejects,
+        rejects=rejects,
+    )
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
         for line in found.lines():
             out_console.print(line, markup=False, highlight=False)
-    if found.problem_count:
+    if not found.acceptable:
         raise typer.Exit(2)
 
 
 @data_app.command("convert")
 def data_convert(
     file: Annotated[Path, typer.Argument(help="any format that accord reads")],
-    out: Annotated[Path, typer.Argument(help="where the canonical JSONL goes")],
+    out: Annotated[Path, typer.Argument(help="where the JSON Lines go")],
+    to: Annotated[str, typer.Option(help="accord's own form, or a format of docs/data.md")] = "accord",
+    ties: Annotated[
+        str, typer.Option(help="where the format has no ties: drop, both_ways or refuse them")
+    ] = "drop",
+    criterion: Criterion = None,
+    max_rejects: MaxRejects = 0,
+    rejects: Annotated[
+        Path | None, typer.Option(help="where unusable rows are listed (default: rejects.jsonl beside OUT)")
+    ] = None,
 ) -> None:
-    """Write a preference file in accord's canonical form.
+    """Write a preference file in accord's canonical form, or in another program's.
 
     Example: accord data convert hh.jsonl.gz pairs.jsonl
-    """
-    from accord import data_report
 
-    read = data_report.convert(file, out)
-    out_console.print(
-        f"{len(read.rows)} rows, read as {read.format} ({read.mapping}), written to {out}", markup=False
+    Example: accord data convert pairs.jsonl trl.jsonl --to trl
+    """
+    from accord import data_convert
+
+    place = rejects or out.parent / "rejects.jsonl"
+    done = data_convert.convert(
+        file, out, to=to, ties=ties, criterion=criterion, max_rejects=max_rejects, rejects=place
     )
+    for line in done.lines():
+        out_console.print(line, markup=False, highlight=False)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from accord import checkpoints, config, evidence, formats, models, online, repor
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
 from accord.estimate import Estimate, estimate, sizes
-from accord.judging import judge_from
+from accord.judging import judge_from, label_source
 from accord.metrics import MetricsLog
 from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
 from accord.scoring.reward_model import RewardModelScorer
@@ -488,9 +488,8 @@ def _save(
 def _label_source(run: Run) -> str:
     if run.data.comparisons is not None:
         return f"people (file {Path(run.data.comparisons).name})"
-    if isinstance(run.judge, config.FileJudge):
-        return f"people (file {Path(run.judge.path).name})"
-    return "simulated annotators (a stand-in for people)"
+    assert run.judge is not None  # the configuration wants comparisons or a judge
+    return label_source(run.judge)
 
 
 def _threads() -> int:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Verdict = Literal["a", "b", "tie", "both_bad", "skip"]
 Side = Literal["a", "b"]
 VERDICTS: tuple[Verdict, ...] = ("a", "b", "tie", "both_bad", "skip")
 ROLES = ("system", "user", "assistant", "tool")
+MESSAGE_EXTRAS = ("name", "tool_calls", "tool_call_id", "reasoning_content")  # what chat templates read
 
 
 class BadInput(ValueError):
@@ -30,15 +30,36 @@ class WaitingForLabels(Exception):
     """The run needs people's labels before it can go on. The command line exits with code 3."""
 
 
+def extra_json(value: Any) -> str:
+    """Canonical JSON without nulls at the top (tables fill absent fields with null); empty for nothing."""
+    kept = {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+    return json.dumps(kept, sort_keys=True, ensure_ascii=False, allow_nan=False) if kept else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One turn. ``extra`` is what a chat template may want besides: tool_calls, tool_call_id, name.
+
+    It is kept as the text of a JSON object (empty for most messages), so that a message stays hashable.
+    """
+
     role: str
     content: str
+    extra: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        more: dict[str, Any] = json.loads(self.extra) if self.extra else {}
+        return {"role": self.role, "content": self.content} | more
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Message:
+        extra = extra_json({k: value.get(k) for k in MESSAGE_EXTRAS}) if len(value) > 2 else ""
+        return cls(value["role"], value["content"], extra)
 
 
 def normalised(text: str) -> str:
     """White space collapsed, case folded: what "the same prompt" means in splits."""
-    return re.sub(r"\s+", " ", text).strip().casefold()
+    return " ".join(text.split()).casefold()
 
 
 def content_hash(*parts: str) -> str:
@@ -54,9 +75,13 @@ def content_hash(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation up to and including the turn that is to be answered."""
+    """A conversation up to and including the turn that is to be answered.
+
+    ``tools`` is the JSON text of the list of functions that the assistant may call; empty for none.
+    """
 
     messages: tuple[Message, ...]
+    tools: str = ""
 
     @classmethod
     def from_text(cls, text: str) -> Prompt:
@@ -65,21 +90,37 @@ class Prompt:
     @property
     def key(self) -> str:
         """Identity after normalising white space and case; splits and clusters go by this key."""
-        return content_hash(*(part for m in self.messages for part in (m.role, normalised(m.content))))
+        parts = [part for m in self.messages for part in (m.role, normalised(m.content))]
+        extras = [part for i, m in enumerate(self.messages) if m.extra for part in (str(i), m.extra)]
+        return content_hash(*parts, *extras, *(("tools", self.tools) if self.tools else ()))
 
     @property
     def text(self) -> str:
         """The last turn's content, for display."""
         return self.messages[-1].content if self.messages else ""
 
-    def to_json(self) -> list[dict[str, str]]:
-        return [{"role": m.role, "content": m.content} for m in self.messages]
+    @property
+    def tool_list(self) -> list[dict[str, Any]] | None:
+        """The functions as a chat template takes them."""
+        out: list[dict[str, Any]] | None = json.loads(self.tools) if self.tools else None
+        return out
+
+    def messages_json(self) -> list[dict[str, Any]]:
+        """The turns alone, as chat templates and interfaces take them."""
+        return [m.to_json() for m in self.messages]
+
+    def to_json(self) -> list[dict[str, Any]] | dict[str, Any]:
+        """The list of messages; with tools, an object of messages and tools."""
+        messages = self.messages_json()
+        return {"messages": messages, "tools": self.tool_list} if self.tools else messages
 
     @classmethod
-    def from_json(cls, value: Sequence[Mapping[str, str]] | str) -> Prompt:
+    def from_json(cls, value: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str) -> Prompt:
         if isinstance(value, str):
             return cls.from_text(value)
-        return cls(tuple(Message(m["role"], m["content"]) for m in value))
+        if isinstance(value, Mapping):
+            return replace(cls.from_json(value["messages"]), tools=extra_json(value.get("tools") or []))
+        return cls(tuple(Message.from_json(m) for m in value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from accord.config import FileJudge
 from accord.records import VERDICTS, BadInput, Comparison, Pair, Verdict, WaitingForLabels
 from accord.store import LabelStore
 
+NOT_PEOPLE = ("simulated:", "judge:", "function:")  # how labels are signed that no person gave
+NOT_PEOPLE_NAMED = "simulated annotators, models and functions"
 UNNAMED = "unnamed"  # one person, as far as a file without annotators can say; correcting a line then works
 
 
@@ -181,8 +183,8 @@ def _judgement(row: Mapping[str, Any], where: str) -> tuple[Verdict, str, float 
     annotator = row.get("annotator") or UNNAMED
     if not isinstance(annotator, str) or not annotator.isprintable():
         _refuse(where, f"annotator must be a name in printable characters, got {annotator!r}")
-    if annotator.startswith("simulated:"):
-        _refuse(where, f"annotator {annotator!r} is a name kept for simulated annotators: use another")
+    if annotator.startswith(NOT_PEOPLE):
+        _refuse(where, f"annotator {annotator!r} is a name kept for {NOT_PEOPLE_NAMED}: use another")
     strength = row.get("strength")
     if strength is None:
         return verdict, annotator, None

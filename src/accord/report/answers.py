@@ -86,10 +86,20 @@ def label_source(run: Artefacts) -> tuple[str, bool]:
         text = f"Labels come from {STAND_IN}."
     elif people:
         return f"Labels come from people: {file}; no hidden gold exists.", False
+    elif machine := _machine(judge, sources):
+        return f"Labels come from {machine}. Results say what it prefers, not what people want.", False
     else:
         return "Where the labels come from is not recorded: config.yaml names no judge.", False
     hidden = f" They follow a hidden gold utility, “{gold}”, that no training stage may read." if gold else ""
     return text + hidden + " Results say nothing about what people want.", True
+
+
+def _machine(judge: Mapping[str, Any], sources: set[str]) -> str:
+    """A language model or a function as judge, in words; empty where there is none."""
+    named = next((source for source in sorted(sources) if source.endswith("no person")), "")
+    kinds = {"llm": "a language model as judge", "function": "a Python function as judge"}
+    known = kinds.get(clean(judge.get("kind")), "")
+    return named or (f"{known} ({clean(judge.get('model') or judge.get('path'))})" if known else "")
 
 
 def _better(current: Round | None) -> tuple[Answer, Answer]:

@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
-import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup, escape
+from jinja2 import Template
+from markupsafe import Markup
 
 from accord.records import BadInput
 from accord.report import answers, health, lineage
 from accord.report.artefacts import Artefacts, Round, clean, mapping, plain, read
 from accord.report.charts import show
+from accord.report.pages import HERE, code, json_for_script, policy, style, template, write
 from accord.report.panels import panels
 from accord.report.samples import chosen_samples
 
-HERE = Path(__file__).parent
 LIMIT = 4_500_000  # bytes of the page; samples are left out until it fits
 SAMPLES = (60, 30, 12, 4, 1)  # kept of each order (largest gain, largest loss, random), most first
 SIGNS = ("config.yaml", "accord.lock.json", "metrics.jsonl", "sft", "round-0", "labels.db")
-
-
-def json_for_script(value: Any) -> Markup:
-    """JSON that can stand in a <script> element: no ``</script>``, ``<!--`` or line separator survives."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    escapes: dict[str, str | int | None] = {
-        "<": "\\u003c",
-        ">": "\\u003e",
-        "&": "\\u0026",
-        "\u2028": "\\u2028",
-        "\u2029": "\\u2029",
-    }
-    return Markup(text.translate(str.maketrans(escapes)))
-
-
-def code(text: str) -> Markup:
-    """Escaped text in which `this` becomes <code>; only for the report's own sentences."""
-    pieces = text.split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(piece) if i % 2 and i < len(pieces) - 1 else escape(piece)
-        for i, piece in enumerate(pieces)
-    )
 
 
 def model_of(run: Artefacts) -> str:
@@ -152,55 +127,30 @@ def _page(run: Artefacts) -> dict[str, Any]:
     }
 
 
-def _digest(text: str) -> str:
-    """A CSP source expression for one inline element."""
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-
-
 @cache
 def _template() -> Template:
     """page.html, compiled once a process."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"show": show, "code": code, "shown": answers.shown, "verdict": answers.verdict_of}
-    return environment.get_template("page.html")
+    filters: dict[str, Callable[..., Any]] = {
+        "show": show,
+        "code": code,
+        "shown": answers.shown,
+        "verdict": answers.verdict_of,
+    }
+    return template("page.html", filters)
 
 
 def _render(page: dict[str, Any], figures: dict[str, Any], limit: int) -> str:
-    style = (HERE / "style.css").read_text(encoding="utf-8")
     script = (HERE / "page.js").read_text(encoding="utf-8")
     samples = {view["round"].index: chosen_samples(view["round"], limit) for view in page["views"]}
     return _template().render(
         **page,
         samples=samples,
-        style=Markup(style),
+        style=Markup(style()),
         script=Markup(script),
         figures_json=json_for_script(figures),
-        # Hashes, not 'unsafe-inline': were an escape ever forgotten, the text still could not run.
-        policy=f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)};"
-        " base-uri 'none'; form-action 'none'",
+        policy=policy(style(), script),
         better=answers.BETTER,
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """Atomically: a reader sees the old page or the new one, never half of one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def build(run_dir: Path) -> Path:
@@ -237,6 +187,6 @@ def build(run_dir: Path) -> Path:
         for view in page["views"]
     }
     document = json.dumps(figures | {"samples": kept}, ensure_ascii=False, allow_nan=False, indent=1)
-    _write(run_dir / "report.json", document + "\n")
-    _write(run_dir / "report.html", text)
+    write(run_dir / "report.json", document + "\n")
+    write(run_dir / "report.html", text)
     return run_dir / "report.html"
