@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accord.cli_evaluate import evaluate_app
+from accord.cli_report import report
 from accord.records import BadInput, WaitingForLabels
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
+app.command()(report)
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
@@ -204,19 +206,6 @@ def sample(
         sampler, tokenizer, [Prompt.from_text(prompt)], count, sampling, seed, model
     )[0]:
         out_console.print("• " + response.text, markup=False)
-
-
-@app.command()
-def report(
-    run_directory: Annotated[Path, typer.Argument(help="a run directory, for example runs/demo")],
-) -> None:
-    """Build the HTML report of a run again, also of one that was killed.
-
-    Example: accord report runs/demo
-    """
-    from accord import report as reports
-
-    out_console.print(f"report: {reports.build(run_directory)}")
 
 
 @app.command()

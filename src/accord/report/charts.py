@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -22,15 +23,37 @@ SMALL: Size = (232, 132)
 CHARACTER = 6.0  # mean width of a character at 12 px; legends and row labels are laid out by it
 
 
+class Datum(NamedTuple):
+    """One figure of a chart, unrounded, for the files beside the page.
+
+    ``x`` to ``x_to`` is where it stands (a bin has both), ``low`` to ``high`` its 95% interval, ``n`` how
+    many it comes from.
+    """
+
+    series: str
+    value: float | None
+    x: float | None = None
+    x_to: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: float | None = None
+
+
 @dataclass(frozen=True)
 class Chart:
-    """A drawing and the very figures that it shows."""
+    """A drawing and the very figures that it shows: ``rows`` for people, ``data`` for files.
+
+    ``x_label`` and ``y_label`` name what ``Datum.x`` and ``Datum.value`` are, with the unit.
+    """
 
     title: str
     svg: Markup
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     table_open: bool = False
+    data: tuple[Datum, ...] = ()
+    x_label: str = ""
+    y_label: str = ""
 
 
 @dataclass(frozen=True)
@@ -250,6 +273,14 @@ def _series(frame: Frame, one: Series) -> list[Markup]:
     return out
 
 
+def _data(series: Sequence[Series]) -> tuple[Datum, ...]:
+    return tuple(
+        Datum(one.name, _at(one.y, i), x, None, _at(one.low, i), _at(one.high, i))
+        for one in series
+        for i, x in enumerate(one.x)
+    )
+
+
 def _table(
     series: Sequence[Series], x_label: str, y_label: str
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -271,13 +302,17 @@ def line_chart(
     size: Size = WIDE,
     level: float | None = None,
     description: str = "",
+    key: bool = True,
 ) -> Chart:
-    """Lines with bands, or points with intervals, against a common x; ``level`` draws a reference line."""
+    """Lines with bands, or points with intervals, against a common x; ``level`` draws a reference line.
+
+    ``key``: names the series above the drawing; False where the page has one key for several drawings.
+    """
     small = size[0] < 300
     every = [v for s in series for v in (*s.y, *s.low, *s.high)]
     x_range = bounds([x for s in series for x in s.x], pad=0.03)
     y_range = bounds(every, include=[] if level is None else [level])
-    named = [s for s in series if s.name] if len(series) > 1 else []
+    named = [s for s in series if s.name] if len(series) > 1 and key else []
     top, bottom = (24.0, 34.0) if small else (46.0 if named else 30.0, 42.0)
     frame = Frame(size, x_range, y_range, left=45 if small else 46, top=top, bottom=bottom)
     y_ticks = ticks(*y_range, 2 if small else 4)
@@ -290,4 +325,5 @@ def line_chart(
     parts += legend(named, frame.left, 30)
     columns, rows = _table(series, x_label, y_label)
     description = description or f"{y_label} against {x_label}, {len(rows)} points."
-    return Chart(title, drawing(size, title, description, *parts), columns, rows)
+    svg = drawing(size, title, description, *parts)
+    return Chart(title, svg, columns, rows, data=_data(series), x_label=x_label, y_label=y_label)
