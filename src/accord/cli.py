@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from accord.cli_evaluate import evaluate_app
+from accord.cli_label import app as label_app
+from accord.cli_label import watched
 from accord.cli_report import report
 from accord.records import BadInput, WaitingForLabels
 
@@ -28,6 +30,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(label_app, name="label")
 app.command()(report)
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
@@ -120,11 +123,25 @@ def run(
     dry_run: DryRun = False,
     fresh: Fresh = False,
     quiet: Quiet = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="where labels are missing, wait for them and go on")
+    ] = False,
 ) -> None:
     """The whole loop: SFT, samples, comparisons, reward model, RL, evidence.
 
     Example: accord run recipes/demo.yaml --set online.steps=40 --seed 1
     """
+    if watch and not dry_run:
+        from accord import config
+
+        settings = config.load(recipe, set or [], seed=seed)
+        started = iter([fresh])  # --fresh clears once, not after each wait
+        watched(
+            lambda: _pipeline(recipe, set, seed, out, False, next(started, False), quiet, "evidence"),
+            settings,
+            out or Path("runs") / settings.name,
+        )
+        return
     _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "evidence")
 
 
@@ -185,26 +202,33 @@ def sample(
     model: Annotated[str, typer.Argument(help="folder, hub id or .gguf file")],
     prompt: Annotated[str, typer.Argument(help="what the user says")],
     count: Annotated[int, typer.Option("-n", min=1, help="samples")] = 3,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 48,
-    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    seed: Annotated[int, typer.Option()] = 0,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="a sampling setting, for example temperature=0.7")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="random seed; the same seed gives the same answers")] = 0,
+    out: Annotated[Path | None, typer.Option(help="also write prompt and answers here, JSON Lines")] = None,
     chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Answers of a model to one prompt.
+    """Answers of a model to one prompt. Settings: temperature, max_new_tokens, top_p, top_k, batch_size.
 
-    Example: accord sample runs/demo/round-0/policy "My train was late again."
+    Example: accord sample runs/demo/round-0/policy "My train was late again." --set temperature=0.7
     """
-    from accord import config, models
-    from accord.collect import sample_responses
+    from accord import collect, config
     from accord.records import Prompt
-    from accord.sampling.local import LocalSampler
 
-    loaded, tokenizer = models.load_causal(config.Model(path=model, chat_template=chat_template))
-    sampler = LocalSampler(loaded, models.end_tokens(loaded, tokenizer))
-    sampling = config.Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    for response in sample_responses(
-        sampler, tokenizer, [Prompt.from_text(prompt)], count, sampling, seed, model
-    )[0]:
+    sampling = config.validate(
+        config.Sampling, config.apply_overrides({"max_new_tokens": 48}, set or []), "sampling"
+    )
+    settings, asked = config.Model(path=model, chat_template=chat_template), Prompt.from_text(prompt)
+    if dry_run:
+        tokens = collect.check_prompt(settings, asked, sampling)
+        out_console.print(
+            f"dry run: {tokens} prompt tokens, up to {count} × {sampling.max_new_tokens} new ones;"
+            " nothing was sampled or written"
+        )
+        return
+    for response in collect.answer(settings, asked, count, sampling, seed, out):
         out_console.print("• " + response.text, markup=False)
 
 
@@ -212,6 +236,7 @@ def sample(
 def doctor(
     model: Annotated[str | None, typer.Option(help="also test this model (folder, hub id, .gguf)")] = None,
     chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the results here, JSON")] = None,
 ) -> None:
     """Self-tests of this machine and of a model.
 
@@ -230,6 +255,8 @@ def doctor(
     for check in found:
         table.add_row(check.name, check.result, "[green]ok[/]" if check.ok else "[red]wrong[/]")
     Console().print(table)
+    if out is not None:
+        out.write_text(json.dumps([vars(check) for check in found], indent=1), encoding="utf-8")
     if not all(check.ok for check in found):
         raise typer.Exit(1)
 
@@ -250,6 +277,7 @@ def data_check(
     max_rejects: MaxRejects = 0,
     rejects: Annotated[Path | None, typer.Option(help="list unusable rows in this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    out: Annotated[Path | None, typer.Option(help="also write the report here, JSON")] = None,
 ) -> None:
     """Counts, lengths, duplicates, leakage, contradictions; exit code 2 with file, line and reason for what
     is wrong.
@@ -276,8 +304,11 @@ def data_check(
         max_rejects=max_rejects,
         rejects=rejects,
     )
+    document = json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"
+    if out is not None:
+        out.write_text(document, encoding="utf-8")
     if as_json:
-        sys.stdout.write(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(document)
     else:
         for line in found.lines():
             out_console.print(line, markup=False, highlight=False)
@@ -328,7 +359,7 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             sys.exit(error.exit_code)
-        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne"):
+        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne", "SelfTestFailed"):
             _fail(str(error), 1)
         raise
     if code == INTERRUPTED:

@@ -131,6 +131,16 @@ class FileJudge(Config):
     path: str = Field(description="JSON Lines: {pair id, verdict, annotator}; {round} is replaced")
 
 
+class HumanJudge(Config):
+    """People who compare the pairs in the labelling app (``accord label RUN``); the run waits for them."""
+
+    kind: Literal["human"] = "human"
+    labels_per_pair: Count = Field(1, description="different people that judge each pair")
+    criterion: str = Field(
+        "", description="which of the app's questions the reward model learns; empty: the overall one"
+    )
+
+
 class LlmJudge(Config):
     """A language model as judge, over any endpoint that speaks OpenAI's chat completions.
 
@@ -175,11 +185,14 @@ class FunctionJudge(Config):
     batch_size: Count = Field(64, description="pairs in one call, stored before the next")
 
 
-Judge = Annotated[Simulated | FileJudge | LlmJudge | FunctionJudge, Field(discriminator="kind")]
+Judge = Annotated[Simulated | FileJudge | HumanJudge | LlmJudge | FunctionJudge, Field(discriminator="kind")]
 
 
 class Reward(Config):
-    epochs: Count = 2
+    epochs: Annotated[int, Field(ge=0)] = Field(2, description="0: the fitted head alone (head_start: probe)")
+    head_start: Literal["normal", "probe"] = Field(
+        "normal", description="normal: N(0, 1/√(d+1)); probe: fitted to the frozen hidden states first"
+    )
     pairs_per_step: Count = 32
     weights: Weights = Weights()
     optimizer: Optimizer = Optimizer(learning_rate=5e-5, warmup_steps=5, schedule="linear")
@@ -192,6 +205,14 @@ class Reward(Config):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     minimum_pairs: Count = 50
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+    @model_validator(mode="after")
+    def _trained(self) -> Reward:
+        if self.epochs == 0 and self.head_start == "normal":
+            raise ValueError(
+                "epochs is 0 and the head is random: set epochs to 1 or more, or head_start: probe"
+            )
+        return self
 
 
 class Gate(Config):
@@ -360,7 +381,8 @@ def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[s
 
 
 def _sentence(error: Any, model: type[BaseModel]) -> str:
-    location = [p for p in error["loc"] if p not in ("simulated", "file", "llm", "function")]
+    judges = ("simulated", "file", "human", "llm", "function")
+    location = [p for p in error["loc"] if p not in judges]
     where = ".".join(str(p) for p in location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, error["loc"][:-1])

@@ -6,6 +6,7 @@ function that reads a row.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from accord.formats_argilla import is_argilla, read_argilla
@@ -39,7 +40,7 @@ from accord.formats_messages import (
 )
 from accord.formats_rated import read_ranking, read_rated
 from accord.formats_unpaired import is_unpaired, pair_up, read_unpaired, read_unpaired_conversation
-from accord.records import Comparison, Message, Pair, Prompt, Response, Verdict
+from accord.records import Comparison, Message, Pair, Prompt, Response, Span, Verdict
 
 SAFE_RLHF = (("helpful", "better_response_id"), ("harmless", "safer_response_id"))
 
@@ -62,7 +63,23 @@ def _read_canonical(row: Columns, file: str) -> list[Comparison]:
         text_or_empty(row.get(field), field) for field in ("annotator", "source", "criterion")
     )
     verdict = verdict_of(row["verdict"], "verdict")
-    return [Comparison(pair, verdict, annotator, strength, source, meta_of(row), criterion)]
+    found = Comparison(pair, verdict, annotator, strength, source, meta_of(row), criterion)
+    return [replace(found, **_said_besides(row))]
+
+
+def _said_besides(row: Columns) -> dict[str, Any]:
+    """Reason, marked passages, time and page version, as the labelling app writes them."""
+    spent = number_of(row.get("milliseconds"), "milliseconds")
+    try:
+        spans = tuple(Span.from_json(span) for span in row.get("spans") or ())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BadRow("spans must be marked passages with side, start, end, quote and mark") from None
+    return {
+        "reason": text_or_empty(row.get("reason"), "reason"),
+        "spans": spans,
+        "milliseconds": None if spent is None else int(spent),
+        "ui": text_or_empty(row.get("ui"), "ui"),
+    }
 
 
 def _read_side(value: Any, side: str) -> Response:

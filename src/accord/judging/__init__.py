@@ -10,6 +10,7 @@ from accord.judging.base import Judge
 from accord.judging.function import FunctionJudge, load_function
 from accord.judging.human import LabelFile
 from accord.judging.llm import LlmJudge
+from accord.judging.people import SOURCE, People
 from accord.judging.simulated import DESCRIPTION, SimulatedAnnotators
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Judge",
     "LabelFile",
     "LlmJudge",
+    "People",
     "SimulatedAnnotators",
     "judge_from",
     "label_source",
@@ -30,6 +32,8 @@ def judge_from(judge: config.Judge, *, seed: int, run_folder: str | Path) -> Jud
             return SimulatedAnnotators(judge, seed)
         case config.FileJudge():
             return LabelFile(judge, run_folder)
+        case config.HumanJudge():
+            return People(judge, run_folder)
         case config.LlmJudge():
             return LlmJudge(judge)
         case config.FunctionJudge():
@@ -43,6 +47,8 @@ def label_source(judge: config.Judge) -> str:
             return DESCRIPTION
         case config.FileJudge():
             return f"people (file {Path(judge.path).name})"
+        case config.HumanJudge():
+            return SOURCE
         case config.LlmJudge():
             return llm.source_name(judge)
         case config.FunctionJudge():

@@ -48,7 +48,7 @@ class LabelFile:
             WaitingForLabels: no file, or pairs that nobody judged.
             BadInput: a line that is not a judgement; nothing of the file is then stored.
         """
-        store.add_pairs(pairs)
+        store.add_pairs(pairs, overlap=1)  # on the queue too: the labelling app serves the same store
         rounds = sorted({pair.round for pair in pairs})
         found: list[Comparison] = []
         strangers = 0
@@ -77,7 +77,8 @@ class LabelFile:
         return (
             f"{len(missing)} of {total} pairs have no label yet: for each pair in {pairs_path} write one "
             f"line such as {example} into {self._labels_path(first.round)}{note}, verdict one of "
-            f"{', '.join(VERDICTS)}; then run the same command again"
+            f"{', '.join(VERDICTS)} (or judge in the browser: `accord label {self.run_folder}`); "
+            "then run the same command again"
         )
 
 
