@@ -24,29 +24,8 @@ from typing import Any
 
 import numpy as np
 
-WORDS = [
-    "the",
-    "of",
-    "a",
-    "to",
-    "answer",
-    "question",
-    "you",
-    "can",
-    "say",
-    "what",
-    "is",
-    "good",
-    "and",
-    "not",
-    "why",
-    "so",
-    "it",
-    "more",
-    "than",
-    "other",
-    "in",
-]
+TEXT = "the of a to answer question you can say what is good and not why so it more than other in"
+WORDS = TEXT.split()
 LIMITS = {"seconds": 30.0, "megabytes": 500.0}  # for 100,000 rows
 
 

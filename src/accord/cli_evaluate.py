@@ -58,6 +58,7 @@ def reward(
     probes: Annotated[
         int, typer.Option(min=0, help="answers that each probe edits; 0 leaves probes out")
     ] = 200,
+    max_rejects: Annotated[int, typer.Option(min=0, help="unusable rows that a file may hold")] = 0,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="read the data and the thresholds, load no weights, write nothing"),
@@ -75,7 +76,7 @@ def reward(
     thresholds = validate(Gate, apply_overrides({}, set or []), "--set")
     if dry_run:
         folder = reward_evaluation.target(model, out)
-        rows = reward_evaluation.read(data)
+        rows = reward_evaluation.read(data, max_rejects)
         decided = sum(row.chosen is not None for row in rows)
         Console(soft_wrap=True).print(
             f"dry run: {len(rows)} comparisons, {decided} of them with a winner: {2 * len(rows)} answers to"
@@ -93,6 +94,7 @@ def reward(
         probed=probes,
         label=label,
         inputs=inputs,  # type: ignore[arg-type]  # checked where it is used
+        max_rejects=max_rejects,
         quiet=quiet,
     )
     _show(found)

@@ -216,7 +216,7 @@ class Reward(Config):
 
 
 class Gate(Config):
-    """What a reward model must show before a policy is optimised against it (docs/decisions/010)."""
+    """What a reward model must show before a policy is optimised against it (docs/decisions/020)."""
 
     minimum_pairs: Count = Field(100, description="fewer held-out pairs: a warning")
     accuracy_above: Probability = Field(

@@ -223,9 +223,9 @@ def target(model: str, out: str | Path | None) -> Path:
     return folder
 
 
-def read(files: Sequence[str | Path]) -> list[Comparison]:
-    """All comparisons of the files, in order."""
-    return [row for file in files for row in formats.read_comparisons(file).rows]
+def read(files: Sequence[str | Path], max_rejects: int = 0) -> list[Comparison]:
+    """All comparisons of the files, in order; at most ``max_rejects`` rows of each may be unusable."""
+    return [row for file in files for row in formats.read_comparisons(file, max_rejects=max_rejects).rows]
 
 
 def evaluate_reward(
@@ -240,6 +240,7 @@ def evaluate_reward(
     probed: int = PROBED_ANSWERS,
     label: str | None = None,
     inputs: Inputs | None = None,
+    max_rejects: int = 0,
     quiet: bool = False,
 ) -> Evaluation:
     """Evaluate a reward model on files of comparisons and write its card.
@@ -249,12 +250,13 @@ def evaluate_reward(
         data: files of held-out comparisons, in any format that accord reads.
         train: files of training comparisons, for the floors that learn.
         out: where card.html, card.md and card.json go; None is the model's own folder.
+        max_rejects: rows of a file that may be unusable (an answer without a text, for example).
 
     Raises:
         BadInput: anything that cannot be used, before the model is loaded wherever possible.
     """
     folder = target(model, out)
-    comparisons, training = read(data), read(train)
+    comparisons, training = read(data, max_rejects), read(train, max_rejects)
     subject = load_subject(model, label=label, inputs=inputs)
     card, verdict = card_of(
         subject,

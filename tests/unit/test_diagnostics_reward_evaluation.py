@@ -146,6 +146,8 @@ def test_pairs_that_annotators_agree_on_are_a_slice_and_agreement_is_the_ceiling
     assert by_name["all annotators agree"]["accuracy"] == 1
     assert by_name["two thirds or more agree"]["accuracy"] == pytest.approx(2 / 3)
     assert card["ceiling"]["agreement"] == pytest.approx((1 + 1 / 3) / 2)
+    # α: y 20 of 120; disagreement 20 · 2·2/2 = 40 against (120² − 100² − 20²) / 119
+    assert card["ceiling"]["krippendorff_alpha"] == pytest.approx(1 - 40 / (4000 / 119))
     # the scores say a each time, as the majority does: nobody could have done better
     assert (
         card["accuracy"]["figure"]

@@ -155,3 +155,18 @@ def test_every_threshold_is_shown_with_its_meaning(name: str) -> None:
     text = Page(html(made_card())).text
     assert name.replace("_", " ") in text
     assert (Gate.model_fields[name].description or "?") in text
+
+
+def test_annotators_stand_in_a_table_with_their_reading() -> None:
+    rows = []
+    for i in range(40):
+        truth = "a" if i % 2 else "b"
+        for name in ("ann", "bob", "upside down"):
+            verdict = {"a": "b", "b": "a"}[truth] if name == "upside down" else truth
+            rows.append(compared(f"p{i}", f"x{i}", f"y{i}", verdict, name))
+    scores = np.tile([[1.0, 0.0]], (120, 1))
+    card = made_card() | {"ceiling": evaluate(ScoredPairs(rows, scores), samples=100)["ceiling"]}
+    assert card["ceiling"]["by_annotator"][0]["annotator"] == "upside down"
+    text = Page(html(card)).text
+    assert "against the others" in text
+    assert text.index("upside down") < text.index("ann", text.index("upside down"))

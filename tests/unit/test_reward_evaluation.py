@@ -188,6 +188,15 @@ def test_several_files_and_training_pairs(rules, pairs, tmp_path) -> None:
     assert "leakage" in {reason.name for reason in found.verdict.reasons}
 
 
+def test_unusable_rows_are_refused_unless_allowed(rules, pairs, tmp_path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(pairs.read_text() + '{"prompt": "p", "chosen": "", "rejected": "x"}\n')
+    with pytest.raises(BadInput, match=r"broken\.jsonl, line 121"):
+        evaluate(f"{rules}:good", broken, tmp_path / "card", probed=0)
+    found = evaluate(f"{rules}:good", broken, tmp_path / "card", probed=0, max_rejects=1)
+    assert found.card["data"]["comparisons"] == 120
+
+
 def test_what_is_refused_before_anything_is_loaded(rules, pairs, tmp_path) -> None:
     with pytest.raises(BadInput, match="give --out"):
         evaluate(f"{rules}:good", pairs, None)

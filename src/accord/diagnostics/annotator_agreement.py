@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from accord.diagnostics.statistics import clustered_share
+from accord.diagnostics.agreement import agreement, comparison_labels
 from accord.records import Comparison, content_hash
 
-Labels = dict[str, dict[str, str]]  # pair -> annotator -> verdict about the pair in a fixed order
+WINNERS = ("first", "second")
 
 
-def pair_key(row: Comparison) -> tuple[str, bool]:
-    """(identity of a pair whichever answer is called a, whether this row has it the other way round)."""
-    a, b = row.pair.a.text, row.pair.b.text
-    return content_hash(row.prompt.key, *sorted((a, b))), a > b
+def pair_key(row: Comparison) -> str:
+    """Identity of a pair of answers under one question, whichever of them is called a."""
+    return content_hash(row.prompt.key, *sorted((row.pair.a.text, row.pair.b.text)), row.criterion)
 
 
-def oriented(row: Comparison) -> str | None:
-    """``first``, ``second`` or ``tie`` about the pair in its fixed order; None where nothing was judged."""
-    if row.verdict == "tie":
-        return "tie"
-    if row.verdict not in ("a", "b"):
+def winner(row: Comparison) -> str | None:
+    """``first`` or ``second`` of the two texts in alphabetic order; None where neither was preferred."""
+    if row.chosen is None:
         return None
-    flipped = pair_key(row)[1]
-    return "first" if (row.verdict == "a") != flipped else "second"
+    return "first" if row.chosen.text == min(row.pair.a.text, row.pair.b.text) else "second"
 
 
-def labels_by_pair(rows: Sequence[Comparison]) -> Labels:
+def labels_by_pair(rows: Sequence[Comparison]) -> dict[str, dict[Any, str]]:
     """Verdicts by pair and annotator; an annotator's last verdict about a pair counts.
 
     Labels without an annotator's name are left out: a repeated row would look like a second opinion.
     """
-    found: Labels = {}
-    for row in rows:
-        verdict = oriented(row)
-        if verdict is not None and row.annotator and row.pair.a.text != row.pair.b.text:
-            found.setdefault(pair_key(row)[0], {})[row.annotator] = verdict
+    found: dict[str, dict[Any, str]] = {}
+    for unit, annotator, value in comparison_labels(rows):
+        found.setdefault(str(unit), {})[annotator] = value
     return found
 
 
@@ -50,20 +45,25 @@ def majority_share(every: Sequence[Comparison], rows: Sequence[Comparison]) -> l
     labels = labels_by_pair(every)
     shares: list[float | None] = []
     for row in rows:
-        verdicts = list(labels.get(pair_key(row)[0], {}).values())
+        verdicts = list(labels.get(pair_key(row), {}).values())
         top = Counter(verdicts).most_common(1)
         shares.append(top[0][1] / len(verdicts) if len(verdicts) > 1 else None)
     return shares
 
 
+def _winners(rows: Sequence[Comparison]) -> dict[str, Counter[str]]:
+    """How often each answer of a pair was called the better one, by whomever."""
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        found = winner(row)
+        if found is not None:
+            counts.setdefault(pair_key(row), Counter())[found] += 1
+    return counts
+
+
 def contradicted(rows: Sequence[Comparison]) -> int:
     """Pairs for which both answers were called the better one, by whomever."""
-    winners: dict[str, set[str]] = {}
-    for row in rows:
-        verdict = oriented(row)
-        if verdict in ("first", "second"):
-            winners.setdefault(pair_key(row)[0], set()).add(verdict)
-    return sum(len(found) == 2 for found in winners.values())
+    return sum(len(found) == 2 for found in _winners(rows).values())
 
 
 def best_reachable(rows: Sequence[Comparison]) -> float | None:
@@ -71,23 +71,20 @@ def best_reachable(rows: Sequence[Comparison]) -> float | None:
 
     Below 1 only where labels contradict each other; no scorer can do better. None without a decided label.
     """
-    counts: dict[str, Counter[str]] = {}
-    for row in rows:
-        verdict = oriented(row)
-        if verdict in ("first", "second"):
-            counts.setdefault(pair_key(row)[0], Counter())[verdict] += 1
+    counts = _winners(rows)
     total = sum(sum(found.values()) for found in counts.values())
     return sum(max(found.values()) for found in counts.values()) / total if total else None
 
 
 def ceiling(rows: Sequence[Comparison], samples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """People's agreement with each other; ``pairs`` is 0 and the figures None where it cannot be measured.
+    """People's agreement with each other; the figures are None where it cannot be measured.
 
     Returns:
         ``pairs``, ``annotators``, ``labels``: what two or more named annotators judged.
-        ``agreement``: share of the pairs of labels about one pair that are the same, ties included, with an
-        interval over prompts. Each pair of answers counts once, however many annotators it had.
+        ``agreement``: share of the pairs of labels on one pair of answers that are the same, ties included.
         ``decided_agreement``: the same among labels that name a winner; comparable with an accuracy.
+        ``cohens_kappa`` (mean over pairs of annotators), ``krippendorff_alpha`` with its interval.
+        ``by_annotator``: each against the others, the least agreeing first.
         ``reason``: why there is nothing, where there is nothing.
     """
     labels = {key: found for key, found in labels_by_pair(rows).items() if len(found) > 1}
@@ -98,6 +95,10 @@ def ceiling(rows: Sequence[Comparison], samples: int = 2000, seed: int = 0) -> d
         "agreement": None,
         "agreement_interval": None,
         "decided_agreement": None,
+        "cohens_kappa": None,
+        "krippendorff_alpha": None,
+        "krippendorff_alpha_interval": None,
+        "by_annotator": [],
         "reason": "",
     }
     if not labels:
@@ -108,16 +109,32 @@ def ceiling(rows: Sequence[Comparison], samples: int = 2000, seed: int = 0) -> d
             else f"{len(named)} named annotator(s), and no pair was judged by two of them"
         )
         return out
-    prompts = {pair_key(row)[0]: row.prompt.key for row in rows}
-    shares = {key: _same(list(found.values())) for key, found in labels.items()}
-    share = clustered_share(list(shares.values()), [prompts[key] for key in shares], samples, seed)
-    out |= {"agreement": share.figure, "agreement_interval": share.bounds}
-    winners = [[v for v in found.values() if v != "tie"] for found in labels.values()]
-    both = [_same(found) for found in winners if len(found) > 1]
-    out["decided_agreement"] = sum(both) / len(both) if both else None
-    return out
+    found = agreement(rows, samples=samples, seed=seed)
+    meetings = [
+        one == other
+        for verdicts in labels.values()
+        for one, other in combinations([v for v in verdicts.values() if v in WINNERS], 2)
+    ]
+    return out | {
+        "agreement": found.same.figure,
+        "agreement_interval": found.same.bounds,
+        "decided_agreement": sum(meetings) / len(meetings) if meetings else None,
+        "cohens_kappa": _known(found.kappa),
+        "krippendorff_alpha": _known(found.alpha.figure),
+        "krippendorff_alpha_interval": found.alpha.bounds,
+        "by_annotator": [
+            {
+                "annotator": one.annotator,
+                "labels": one.labels,
+                "kappa": _known(one.kappa.figure),
+                "kappa_interval": one.kappa.bounds,
+                "reading": one.reading,
+            }
+            for one in found.annotators
+        ],
+    }
 
 
-def _same(verdicts: Sequence[str]) -> float:
-    pairs = list(combinations(verdicts, 2))
-    return sum(one == other for one, other in pairs) / len(pairs)
+def _known(value: float) -> float | None:
+    """None for NaN: where everybody always said the same, nothing lies beyond chance."""
+    return value if math.isfinite(value) else None

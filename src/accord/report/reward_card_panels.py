@@ -26,6 +26,7 @@ FLOOR_NAMES = {
     "bag_of_words": "bag of words",
     "chance": "chance",
 }
+MOST_ANNOTATORS = 20
 SLICE_TITLES = {
     "margin": "By how sure it is (size of the difference of scores)",
     "length": "By length of the chosen against the rejected answer",
@@ -105,7 +106,18 @@ def people_panel(card: Mapping[str, Any]) -> CardPanel:
         meaning = f"mean difference of scores over {card['ties']['count']} ties, in nats"
         figures.append(("ties", show(card["ties"]["mean_gap"]), meaning))
         figures.append(("decided pairs", show(card["decided_mean_gap"]), "the same over decided pairs"))
-    return CardPanel("people", "How far do people agree?", sentence, [], figures)
+    columns = ("annotator", "labels", "κ against the others (95% interval)", "reading")
+    rows = tuple(
+        (
+            clean(one["annotator"]),
+            show(one["labels"]),
+            with_interval(one["kappa"], one["kappa_interval"], show),
+            one["reading"],
+        )
+        for one in found["by_annotator"][:MOST_ANNOTATORS]
+    )
+    tables = [Table("Annotators, the least agreeing first", columns, rows)] if rows else []
+    return CardPanel("people", "How far do people agree?", sentence, [], figures, tables)
 
 
 def calibration_panel(card: Mapping[str, Any]) -> CardPanel:
