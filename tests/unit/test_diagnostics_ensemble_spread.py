@@ -12,15 +12,16 @@ PROMPTS = np.arange(40)
 
 
 def test_ratio_by_hand() -> None:
-    # Two members, SFT scores (0, 1) and (0, 1) shifted: standardised deviations are 1/√2 apart of mean .5
-    base = np.array([[0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
-    # both have mean .5 and deviation √(1/3); they differ by 0, 0, ±1/√(1/3) = √3: variance over two members
-    # is difference²/2 = 0, 0, 1.5, 1.5, mean .75. On the policy's samples they differ by 2√3 each: 12/2 = 6.
-    policy = np.array([[2.0, 0.0], [0.0, 2.0]])
-    finding = ensemble_spread(base, policy, [1, 2, 3, 4], [1, 2])
-    assert finding.figure == pytest.approx(np.sqrt(6 / 0.75))
-    assert finding.evidence["base_spread"] == pytest.approx(np.sqrt(0.75))
-    assert finding.evidence["policy_spread"] == pytest.approx(np.sqrt(6))
+    # Every prompt has the same four SFT samples, so that every fold has the same mean .5 and deviation .5
+    base = np.tile([[0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]], (1, 10))
+    # Standardised, the two members differ by 0, 0, 2, 2: variance over two is difference²/2, mean 1.
+    # On the policy's samples (3 and -1, -1 and 3) they differ by 4: variance 8.
+    policy = np.tile([[2.0, 0.0], [0.0, 2.0]], (1, 10))
+    finding = ensemble_spread(base, policy, np.repeat(np.arange(10), 4), np.repeat(np.arange(10), 2))
+    assert finding.figure == pytest.approx(np.sqrt(8))
+    assert finding.interval == pytest.approx((np.sqrt(8), np.sqrt(8)))
+    assert finding.evidence["base_spread"] == pytest.approx(1)
+    assert finding.evidence["policy_spread"] == pytest.approx(np.sqrt(8))
 
 
 def test_units_of_a_member_do_not_count() -> None:

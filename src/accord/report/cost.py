@@ -39,13 +39,13 @@ def figures(run: Artefacts) -> list[tuple[str, str, str]]:
             out.append(("processor time", text, f"at most: wall time on {show(threads)} threads"))
     pairs = sum(one.pairs for one in run.rounds)
     if pairs:
-        out.append(("pairs compared", show(pairs, 6), "over all rounds"))
+        out.append(("pairs compared", f"{pairs:,.0f}", "over all rounds"))
     labels = [
         number(one.reward.get(key)) or 0 for one in run.rounds[-1:] for key in ("pairs_train", "pairs_test")
     ]
     if sum(labels):
         why = "with a winner, that the last reward model learned from or was tested on"
-        out.append(("labels", show(sum(labels), 6), why))
+        out.append(("labels", f"{sum(labels):,.0f}", why))
     online = mapping(run.config.get("online"))
     per_step = [number(online.get(key)) for key in ("prompts_per_step", "samples_per_prompt")]
     steps = {
@@ -53,7 +53,7 @@ def figures(run: Artefacts) -> list[tuple[str, str, str]]:
     }
     if steps and per_step[0] and per_step[1]:
         drawn = len(steps) * per_step[0] * per_step[1]
-        out.append(("samples for updates", show(drawn, 6), f"in {len(steps)} steps of policy optimisation"))
+        out.append(("samples for updates", f"{drawn:,.0f}", f"in {len(steps)} steps of policy optimisation"))
     return out
 
 
