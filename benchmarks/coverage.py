@@ -349,6 +349,7 @@ WORLDS: dict[str, Callable[[np.random.Generator], Outcome]] = {
     "diversity_shift": diversity_world,
     "style_reliance": style_world,
     "policy_probes: false alarm": probes_world,
+    "seeds, 3 runs": seeds_world(3),
     "seeds, 5 runs": seeds_world(5),
     "seeds, 10 runs": seeds_world(10),
     "seeds, 3 x 5 runs": seeds_world(5, 3),

@@ -27,6 +27,7 @@ from accord.report.differences import (
     labels,
     seed_groups,
     sentence,
+    signed,
 )
 from tests.unit.test_report import PAYLOADS, Page, dump, edit, fake_run, jsonl
 
@@ -76,13 +77,22 @@ def test_differences_are_paired_over_prompts(pair: tuple[Path, Path]) -> None:
     assert gold.high is not None
     assert (gold.low, gold.high) == pytest.approx((0.15 - 0.0163, 0.15 + 0.0163), abs=0.003)
     assert sentence([gold], "one") == [
-        f"two is better than one by gold, +0.15 (95% interval {gold.low:+.3g} to {gold.high:+.3g}), on 40"
+        f"two is better than one by gold, +0.1500 (95% interval {gold.low:+.4f} to {gold.high:+.4f}), on 40"
         " prompts that both answered."
     ]
     wins = difference(one, two, "win")
     golds = [[row["policy"]["gold"] for row in rows_of(run)] for run in pair]
     assert wins.value == pytest.approx(np.mean(np.array(golds[1]) > 0) - np.mean(np.array(golds[0]) > 0))
-    assert difference(one, two, "tokens").value == 0
+    tokens = difference(one, two, "tokens")
+    assert (tokens.value, tokens.low, tokens.note) == (0, None, "every prompt has the same difference")
+
+
+def test_as_many_decimals_as_the_interval_makes_sense_of() -> None:
+    assert signed(0.000807, 0.11) == "+0.001"
+    assert signed(-0.0331, 0.15) == "−0.033"
+    assert signed(-0.00001, 0.11) == "+0.000"
+    assert signed(-12.345, 30.0) == "−12.3"
+    assert signed(0.5, None) == "+0.500"
 
 
 def test_prompts_that_are_not_shared_give_a_wider_interval(pair: tuple[Path, Path]) -> None:
@@ -162,7 +172,8 @@ def test_the_page_holds_it_all_and_asks_the_network_for_nothing(pair: tuple[Path
     assert len(source.encode()) < 5_000_000
     page = Page(source)
     for words in (
-        "2 runs compared", "two is better than one by gold, +0.15", "Differences to one", "72% (65 to 78%)",
+        "2 runs compared", "two is better than one by gold, +0.1500 (", "Differences to one",
+        "72% (65 to 78%)",
         "Gold reward: what was wanted", "Nothing but the seed, the name and the threads.",
         "its own reward model", "Side by side", "simulated annotators (a stand-in for people)",
     ):  # fmt: skip
@@ -185,6 +196,8 @@ def test_the_page_holds_it_all_and_asks_the_network_for_nothing(pair: tuple[Path
     assert (float(line["value"]), float(line["low"])) == (gold["value"], gold["low"])
     assert len([r for r in rows if r["part"] == "curves"]) == 2 * 11 * 2  # two charts, two runs, 11 points
     embedded = [json.loads(script) for script in page.scripts[:2]]
+    win = next(r for r in rows if r["part"] == "run" and r["series"] == "win rate")
+    assert [float(win[key]) for key in ("value", "low", "high")] == pytest.approx([0.72, 0.65, 0.78])
     assert embedded[0]["differences"] == saved["differences"]
     assert embedded[1] == path.with_suffix(".csv").read_text()
     assert compare(pair, pair[0].parent / "again.html").read_text() == source

@@ -132,7 +132,7 @@ def test_the_page_shows_and_escapes_it(run: Path) -> None:
     for words in (
         "A second reward model", "Fresh labels of the policy’s own samples", "How far it has moved",
         "What the score is paid for", "Does it say the same to everyone?", "Would another seed say so?",
-        "“the same <b>words</b>” to 40 prompts", "Outside the run’s own 95% band:", "classifier drift",
+        "“the same <b>words</b>” to 40 prompts", "Outside the run’s own 95% band:", "drift of the answers",
         "the reward model knows less of them",
     ):  # fmt: skip
         assert words in page.text, words

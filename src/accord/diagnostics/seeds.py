@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
 from accord.diagnostics.statistics import FloatArray, Interval, finite, stream
 from accord.records import BadInput, Finding
@@ -40,16 +40,22 @@ def _draws(strata: Sequence[FloatArray], samples: int, rng: np.random.Generator)
     return interquartile_mean(np.concatenate(parts, axis=1))
 
 
-def _interval(figure: float, draws_S: FloatArray, sizes: Sequence[int], level: float = 0.95) -> Interval:
-    """Percentile interval, widened as in ``statistics.percentiles``: each stratum's draws are too narrow by
-    sqrt((n-1)/n), and t on all strata's degrees of freedom takes z's place."""
-    smallest = min(sizes)
-    if smallest < 2:
-        return Interval(figure, math.nan, math.nan)
-    t = stats.t.ppf((1 + level) / 2, sum(size - 1 for size in sizes))
-    tail = float(special.ndtr(-math.sqrt(smallest / (smallest - 1)) * t))
-    low, high = np.quantile(draws_S, [tail, 1 - tail])
-    return Interval(figure, float(low), float(high))
+def _variance(strata: Sequence[FloatArray], samples: int, rng: np.random.Generator) -> float:
+    """Bootstrap variance of the interquartile mean; each stratum's draws are too narrow by (n-1)/n."""
+    fewest = min(len(values) for values in strata)
+    if fewest < 2:
+        return math.nan
+    return float(_draws(strata, samples, rng).var(ddof=1)) * fewest / (fewest - 1)
+
+
+def _interval(figure: float, variance: float, freedom: int, level: float = 0.95) -> Interval:
+    """Figure ± t times the bootstrap's standard error.
+
+    The bootstrap's percentiles are of no use for the few runs that people have: with 3 seeds they hold the
+    truth in 75 of 100 cases, with this in 95 (docs/diagnostics.md).
+    """
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance) if freedom else math.nan
+    return Interval(figure, figure - half, figure + half)
 
 
 def over_seeds(
@@ -62,8 +68,8 @@ def over_seeds(
     """
     strata = _strata(values_by_stratum)
     figure = float(interquartile_mean(np.concatenate(strata)[None])[0])
-    draws_S = _draws(strata, samples, stream(seed, "over_seeds"))
-    return _interval(figure, draws_S, [len(values) for values in strata])
+    variance = _variance(strata, samples, stream(seed, "over_seeds"))
+    return _interval(figure, variance, sum(len(values) - 1 for values in strata))
 
 
 def seed_difference(
@@ -78,9 +84,10 @@ def seed_difference(
     sides = [_strata(base), _strata(other)]
     figures = [float(interquartile_mean(np.concatenate(side)[None])[0]) for side in sides]
     rng = stream(seed, "seed_difference")
-    draws = [_draws(side, samples, rng) for side in sides]
-    sizes = [len(values) for side in sides for values in side]
-    return _interval(figures[1] - figures[0], draws[1] - draws[0], sizes)
+    variance = sum(_variance(side, samples, rng) for side in sides)
+    return _interval(
+        figures[1] - figures[0], variance, sum(len(values) - 1 for side in sides for values in side)
+    )
 
 
 def seeds_finding(

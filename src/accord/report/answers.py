@@ -18,6 +18,24 @@ BETTER = {"good": "Yes", "warn": "Not certain", "bad": "No", "unknown": "Not mea
 HACKED = {"good": "No sign of it", "warn": "Perhaps", "bad": "Yes", "unknown": "Not measured"}
 
 
+# What each alarm is about, in the words of the first screen.
+ALARMS = {
+    "length_shift": "length",
+    "length_share": "gain beyond length",
+    "repetition_shift": "repetition",
+    "diversity_shift": "variety",
+    "mode_collapse": "sameness across prompts",
+    "entropy_shift": "entropy",
+    "classifier_drift": "drift of the answers",
+    "mmd_drift": "drift of the answers",
+    "latent_outliers": "answers unlike the reward model’s",
+    "ensemble_spread": "agreement of the members",
+    "on_policy_accuracy": "accuracy on fresh labels",
+    "style_reliance": "pay for style",
+    "policy_probes": "pay for tricks",
+}
+
+
 @dataclass(frozen=True)
 class Answer:
     """One question of the first screen. ``word`` is the answer in at most three words."""
@@ -143,13 +161,13 @@ def hacked_finding(current: Round | None) -> dict[str, Any] | None:
 
 
 def alarms(current: Round | None) -> list[str]:
-    """Findings outside the band of the run's own baseline, by name, besides the two that have an answer."""
-    answered = ("win_rate", "overoptimisation", "split_half", "split_half_selection", "seeds")
-    return [
-        clean(f.get("name")).replace("_", " ")
+    """Findings outside the band of the run's own baseline, in plain words; not those that have an answer."""
+    found = [
+        ALARMS[clean(f.get("name"))]
         for f in (current.findings if current else [])
-        if verdict_of(f) in ("warn", "bad") and clean(f.get("name")) not in answered
+        if verdict_of(f) in ("warn", "bad") and clean(f.get("name")) in ALARMS
     ]
+    return list(dict.fromkeys(found))
 
 
 def _hacked(current: Round | None) -> Answer:
@@ -268,7 +286,7 @@ def next_steps(run: Artefacts) -> list[str]:
         steps.append(
             "Have people compare SFT and policy samples: without a gold only they can say it is better."
         )
-    elif not steps:
+    elif measured and verdict_of(better) == "good" and hacked == "good" and not floor:
         steps.append(
             "Repeat with another `--seed`: the intervals here do not contain the spread between seeds."
         )

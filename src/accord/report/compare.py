@@ -28,6 +28,7 @@ from accord.report.differences import (
     differences,
     seed_groups,
     sentence,
+    shown,
 )
 from accord.report.distributions import Bar, interval_chart
 from accord.report.pages import HERE, code, json_for_script, policy, style, template, write
@@ -45,7 +46,8 @@ def _style(place: int) -> str:
 
 def _row(one: Compared) -> dict[str, Any]:
     """What the table at the top says of a run."""
-    better, by_how_much, hacked = answers.answers(one.run)
+    better, _, hacked = answers.answers(one.run)
+    reward = one.round.reward if one.round else {}
     win = one.round.finding("win_rate", "is it better") if one.round else None
     figure, ends = answers.shown(win) if win else ("–", "")
     points = curve_points(one.round.curve) if one.round else []
@@ -65,12 +67,18 @@ def _row(one: Compared) -> dict[str, Any]:
         "gain": show(number(gain.get("mean_gain"))),
         "gain_interval": _range(gain.get("mean_gain_interval")),
         "kl": show(number(points[-1].get("kl"))) if points else "–",
-        "accuracy": lineage.percent(
-            one.round.reward.get("accuracy") if one.round else None,
-            one.round.reward.get("accuracy_interval") if one.round else None,
-        ),
+        "accuracy": lineage.percent(reward.get("accuracy"), reward.get("accuracy_interval")),
         "time": lineage.duration(seconds) if seconds else "–",
-        "by_how_much": by_how_much.word,
+        "figures": {
+            "win rate": (number((win or {}).get("figure")), interval((win or {}).get("interval"))),
+            "gain in gold": (number(gain.get("mean_gain")), interval(gain.get("mean_gain_interval"))),
+            "KL": (number(points[-1].get("kl")) if points else None, None),
+            "reward-model accuracy": (
+                number(reward.get("accuracy")),
+                interval(reward.get("accuracy_interval")),
+            ),
+            "seconds": (seconds or None, None),
+        },
     }
 
 
@@ -120,7 +128,7 @@ def _difference_charts(found: Sequence[Difference], runs: Sequence[Compared]) ->
                 one.low,
                 one.high,
                 place[one.label],
-                note=f"{'+' if (one.value or 0) > 0 else ''}{show(one.value)}",
+                note=shown(one).partition(" (")[0],
             )
             for one in rows
         ]
@@ -249,8 +257,18 @@ def compare(paths: Sequence[Path | str], out: Path | str | None = None) -> Path:
 def _rows(page: dict[str, Any]) -> list[tables.Row]:
     rows: list[tables.Row] = [{"part": "which is better", "text": text} for text in page["sentences"]]
     for row in page["runs"]:
-        for name in ("win", "win_interval", "gain", "gain_interval", "kl", "accuracy", "time"):
-            rows.append({"part": "run", "table": row["label"], "series": name, "text": row[name]})
+        for name, (value, ends) in row["figures"].items():
+            low, high = ends or (None, None)
+            rows.append(
+                {
+                    "part": "run",
+                    "table": row["label"],
+                    "series": name,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                }
+            )
     for one in page["differences"]:
         rows.append(
             {

@@ -35,7 +35,7 @@ def figures(run: Artefacts) -> list[tuple[str, str, str]]:
         )
         threads = number(run.lock.get("threads"))
         if threads:
-            text = f"{show(seconds * threads / 3600)} h"
+            text = duration(seconds * threads)
             out.append(("processor time", text, f"at most: wall time on {show(threads)} threads"))
     pairs = sum(one.pairs for one in run.rounds)
     if pairs:

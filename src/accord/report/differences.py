@@ -24,6 +24,7 @@ from accord.report.answers import headline_round
 from accord.report.artefacts import Artefacts, Round, clean, interval, mapping, number
 
 DRAWS = 2000
+ROUND_OFF = 1e-12
 # figure of a sample pair -> (what it is called, unit). Differences are of the policies' answers.
 FIGURES = {
     "gold": ("gold of the policy’s answers", "gold, mean over prompts"),
@@ -131,7 +132,11 @@ def difference(first: Compared, other: Compared, kind: str) -> Difference:
     if reason:
         return Difference(other.label, name, unit, None, None, None, 0, False, reason)
     if len(shared) > 1:
-        found = cluster_bootstrap([two[key] - one[key] for key in shared], shared, samples=DRAWS)
+        gaps = [two[key] - one[key] for key in shared]
+        found = cluster_bootstrap(gaps, shared, samples=DRAWS)
+        if np.ptp(gaps) < ROUND_OFF:  # draws of one and the same number would look like certainty
+            note = "every prompt has the same difference"
+            return Difference(other.label, name, unit, found.figure, None, None, len(shared), True, note)
         return Difference(other.label, name, unit, *_ends(found), len(shared), True)
     found = _unpaired(np.array(list(one.values())), np.array(list(two.values())))
     note = "" if found.bounds else "one prompt gives no interval"
@@ -260,6 +265,21 @@ def seed_groups(runs: Sequence[Compared]) -> list[Group]:
     return out
 
 
+def signed(value: float, width: float | None) -> str:
+    """With its sign, and no more decimals than its interval's width makes sense of."""
+    places = 3 if not width else min(max(2 - math.floor(math.log10(width)), 0), 6)
+    return f"{round(value, places) + 0.0:+.{places}f}".replace("-", "−")
+
+
+def shown(one: Difference) -> str:
+    """+0.12 (95% interval +0.05 to +0.19)"""
+    assert one.value is not None
+    if one.low is None or one.high is None:
+        return signed(one.value, None)
+    low, high = (signed(end, one.high - one.low) for end in (one.low, one.high))
+    return f"{signed(one.value, one.high - one.low)} (95% interval {low} to {high})"
+
+
 def sentence(differences_of: Sequence[Difference], first: str) -> list[str]:
     """Which is better, one sentence a run; nothing is ranked where intervals hold 0."""
     out = []
@@ -270,9 +290,9 @@ def sentence(differences_of: Sequence[Difference], first: str) -> list[str]:
             out.append(f"{one.label} and {first} cannot be compared by gold: {one.note}.")
             continue
         if one.low is None or one.high is None:
-            out.append(f"{one.label} differs from {first} by {one.value:+.3g} in gold, without an interval.")
+            out.append(f"{one.label} differs from {first} by {shown(one)} in gold: {one.note}.")
             continue
-        where = f"{one.value:+.3g} (95% interval {one.low:+.3g} to {one.high:+.3g})"
+        where = shown(one)
         on = (
             f"on {one.prompts} prompts that both answered"
             if one.paired

@@ -38,8 +38,9 @@ def _figures(findings: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]
             continue
         text, ends = shown(finding)
         unit = clean(finding.get("unit"))
-        name = clean(finding.get("name")).replace("_", " ")
-        out.append((name, text, f"{unit}; 95% {ends}" if ends else unit))
+        p = number(mapping(finding.get("evidence")).get("p"))
+        sure = f"; 95% {ends}" if ends else f"; p = {show(p)}" if p is not None else ""
+        out.append((clean(finding.get("name")).replace("_", " "), text, unit + sure))
     return out
 
 
@@ -138,6 +139,7 @@ def drift_panel(one: Round) -> Panel | None:
                 bars,
                 x_range=(0, 1),
                 level=0.5,
+                level_name="chance",
             )
         )
     note = ""
@@ -194,7 +196,7 @@ def paid_for_panel(one: Round) -> Panel | None:
         )
     )  # fmt: skip
     constant = [clean(name) for name in style.get("constant") or [] if isinstance(name, str)]
-    note = f"Left out, as they never vary on one side: {', '.join(constant)}." if constant else ""
+    note = f"Left out, as they hardly vary: {', '.join(constant)}." if constant else ""
     return Panel(
         "paid", "What the score is paid for", _sentences(findings), [c for c in charts if c], note=note
     )

@@ -114,10 +114,16 @@ def time_chart(run: Artefacts) -> Chart | None:
     return interval_chart("Time per stage", "minutes", bars, x_range=(0, longest * 1.02), filled=True)
 
 
+def _version(key: str, value: object) -> str:
+    if key in ("started", "finished"):
+        return date(value)
+    return clean(value)[:12] if key == "git" else clean(value)
+
+
 def versions(run: Artefacts) -> list[tuple[str, str]]:
     """The lock file's plain entries, then the checkpoints' identities."""
     out = [
-        (clean(key).replace("_", " "), date(value) if key in ("started", "finished") else clean(value))
+        (clean(key).replace("_", " "), _version(key, value))
         for key, value in run.lock.items()
         if key != "stages" and not isinstance(value, (dict, list)) and value is not None
     ]

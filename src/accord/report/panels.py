@@ -267,10 +267,18 @@ def reward_model_panel(one: Round) -> Panel:
         (n, show(number(reward.get(k))), why) for n, k, why in known if number(reward.get(k)) is not None
     ]
     details = [("ties", "ties"), ("score read at", "read_at")]
-    said = [f"{name}: {clean(reward[key]).replace('_', ' ')}" for name, key in details if reward.get(key)]
+    said = [f"{name}: {_plainly(reward[key])}" for name, key in details if reward.get(key)]
     source = clean(reward.get("label_source"))
     said += [f"labels from: {STAND_IN if 'simulated' in source else source}"] if source else []
     return Panel("rm", "Reward model", sentence + ".", charts, figures, " · ".join(said))
+
+
+def _plainly(value: Any) -> str:
+    """A choice, with its count where there is one."""
+    choice, count = mapping(value).get("choice"), number(mapping(value).get("count"))
+    if choice is not None:
+        return clean(choice).replace("_", " ") + (f" ({show(count)} of them)" if count is not None else "")
+    return clean(value).replace("_", " ")
 
 
 def length_edges(lengths: Sequence[float], bins: int = 16) -> list[float]:
