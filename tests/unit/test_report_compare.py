@@ -106,6 +106,20 @@ def test_prompts_that_are_not_shared_give_a_wider_interval(pair: tuple[Path, Pat
     assert "cannot be told apart" in sentence([apart], "one")[0] or apart.low > 0
 
 
+def test_few_shared_prompts_do_not_stand_for_all(pair: tuple[Path, Path]) -> None:
+    rows = rows_of(pair[1])
+    for row in rows[15:]:
+        row["key"] = "other " + row["key"]
+    jsonl(pair[1] / "round-0/samples.jsonl", rows)
+    few = difference(*found(*pair), "gold")
+    assert (few.paired, few.prompts) == (False, 40)
+    for row in rows[15:25]:
+        row["key"] = row["key"].removeprefix("other ")
+    jsonl(pair[1] / "round-0/samples.jsonl", rows)
+    most = difference(*found(*pair), "gold")
+    assert (most.paired, most.prompts) == (True, 25)
+
+
 def test_unlike_things_are_not_compared(pair: tuple[Path, Path]) -> None:
     edit(pair[1] / "round-0/curve.json", gold_name="brevity")
     gold = difference(*found(*pair), "gold")

@@ -131,7 +131,8 @@ def difference(first: Compared, other: Compared, kind: str) -> Difference:
         reason = "one of them has no held-out samples"
     if reason:
         return Difference(other.label, name, unit, None, None, None, 0, False, reason)
-    if len(shared) > 1:
+    # Pairing takes out how hard a prompt is, but leaves out the prompts that are not shared
+    if len(shared) > 1 and 2 * len(shared) >= max(len(one), len(two)):
         gaps = [two[key] - one[key] for key in shared]
         found = cluster_bootstrap(gaps, shared, samples=DRAWS)
         if np.ptp(gaps) < ROUND_OFF:  # draws of one and the same number would look like certainty
@@ -296,7 +297,7 @@ def sentence(differences_of: Sequence[Difference], first: str) -> list[str]:
         on = (
             f"on {one.prompts} prompts that both answered"
             if one.paired
-            else "on prompts that are not the same"
+            else "on prompts that are mostly not the same"
         )
         if one.low > 0 or one.high < 0:
             word = "better" if one.value > 0 else "worse"
