@@ -14,8 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from accord.cli_evaluate import evaluate_app
 from accord.cli_label import app as label_app
 from accord.cli_label import watched
+from accord.cli_report import report
 from accord.records import BadInput, WaitingForLabels
 
 app = typer.Typer(
@@ -27,7 +29,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(label_app, name="label")
+app.command()(report)
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
@@ -194,32 +198,6 @@ def optimize(
 
 
 @app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="reward model: a folder with one label")],
-    data: Annotated[Path, typer.Argument(help="comparisons in any format that accord reads")],
-    train: Annotated[
-        Path | None, typer.Option(help="comparisons that the bag-of-words floor learns from")
-    ] = None,
-) -> None:
-    """Accuracy and calibration of a reward model on comparisons, beside the floors.
-
-    Example: accord evaluate runs/demo/round-0/reward pairs.jsonl
-    """
-    from accord import config, formats, models, reward_model
-    from accord.scoring.reward_model import RewardModelScorer
-
-    rows = list(formats.read_comparisons(data).rows)
-    training = list(formats.read_comparisons(train).rows) if train else []
-    loaded = models.load_reward(model, models.resolve_dtype())
-    tokenizer = models.load_tokenizer(config.Model(path=model), model)
-    examples, kept = reward_model.encode(tokenizer, rows, config.Reward())
-    if not examples:
-        raise BadInput(f"{data} holds no comparison with a winner: give pairs that name a better side")
-    card = reward_model.measure(RewardModelScorer(loaded, tokenizer), examples, kept, training)
-    _show_card(card)
-
-
-@app.command()
 def sample(
     model: Annotated[str, typer.Argument(help="folder, hub id or .gguf file")],
     prompt: Annotated[str, typer.Argument(help="what the user says")],
@@ -252,19 +230,6 @@ def sample(
         return
     for response in collect.answer(settings, asked, count, sampling, seed, out):
         out_console.print("• " + response.text, markup=False)
-
-
-@app.command()
-def report(
-    run_directory: Annotated[Path, typer.Argument(help="a run directory, for example runs/demo")],
-) -> None:
-    """Build the HTML report of a run again, also of one that was killed.
-
-    Example: accord report runs/demo
-    """
-    from accord import report as reports
-
-    out_console.print(f"report: {reports.build(run_directory)}")
 
 
 @app.command()

@@ -215,6 +215,40 @@ class Reward(Config):
         return self
 
 
+class Gate(Config):
+    """What a reward model must show before a policy is optimised against it (docs/decisions/020)."""
+
+    minimum_pairs: Count = Field(100, description="fewer held-out pairs: a warning")
+    accuracy_above: Probability = Field(
+        0.5, description="lower end of the accuracy's interval; else rejected"
+    )
+    gain_over_length: float = Field(
+        0.0,
+        description="accuracy beyond the best length rule: below it rejected, lower end below it warned",
+    )
+    gain_over_words: float = Field(
+        0.0, description="accuracy beyond a bag of words: lower end of its interval at or below it is warned"
+    )
+    exploitable_share: Probability = Field(
+        0.5,
+        description="share of answers whose score an edit raises: lower end above it counts as exploitable",
+    )
+    warned_rise: Annotated[float, Field(ge=0)] = Field(
+        0.1,
+        description="mean rise by an exploitable addition, in deviations of the score; lower end",
+    )
+    rejected_rise: Annotated[float, Field(ge=0)] = Field(1.0, description="as warned_rise, but rejects")
+    maximum_calibration_error: Probability = Field(0.1, description="above: a warning")
+    maximum_length_correlation: Probability = Field(
+        0.3,
+        description="partial correlation of score and length, end nearest to 0; above: a warning",
+    )
+    maximum_unscorable: Probability = Field(
+        0.01, description="share of pairs without a finite score; else rejected"
+    )
+    stop_on_reject: bool = Field(True, description="the pipeline stops before RL")
+
+
 class Kl(Config):
     """Penalty on the per-token KL to the SFT policy; it sits in the reward (k1)."""
 

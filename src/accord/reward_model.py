@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from accord import batches, losses, models, probe
+from accord import batches, models, probe
+from accord import preference_losses as losses
 from accord.batches import Group, Tokens
 from accord.config import Reward
 from accord.diagnostics.calibration import reward_metrics

@@ -44,6 +44,7 @@ def recipe(settings, tmp_path):
         "reward",
         "optimize",
         "evaluate",
+        "evaluate reward",
         "sample",
         "report",
         "doctor",
@@ -262,9 +263,9 @@ def test_a_truncated_file_is_bad_input(accord, recipe, tmp_path):
     assert "prompts.jsonl.gz" in err
 
 
-def test_a_reward_model_with_two_labels_is_refused(accord, tiny_folder, tmp_path):
+def test_of_a_reward_model_with_two_labels_the_score_must_be_named(accord, tiny_folder, tmp_path):
     folder = tmp_path / "two"
-    folder.mkdir()
+    shutil.copytree(tiny_folder, folder)
     settings = json.loads((tiny_folder / "config.json").read_text())
     settings["id2label"] = {"0": "a", "1": "b"}
     (folder / "config.json").write_text(json.dumps(settings))
@@ -273,6 +274,7 @@ def test_a_reward_model_with_two_labels_is_refused(accord, tiny_folder, tmp_path
     code, _, err = accord("evaluate", str(folder), str(pairs))
     assert code == 2
     assert "2 labels" in err
+    assert "say which one is the score" in err
 
 
 def test_an_interrupt_says_that_nothing_is_lost(accord, recipe, tmp_path, monkeypatch):
@@ -291,3 +293,26 @@ def test_a_file_where_the_run_directory_should_be(accord, recipe, tmp_path):
     assert code == 2
     assert "needs a directory" in err
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_evaluate_reward_writes_a_card_and_its_exit_code_is_the_verdict(accord, tmp_path):
+    rules, pairs, out = tmp_path / "rules.py", tmp_path / "pairs.jsonl", tmp_path / "card"
+    rules.write_text("def length(prompts, responses):\n    return [float(len(r)) for r in responses]\n")
+    lines = [json.dumps({"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"x {i}"}) for i in range(30)]
+    pairs.write_text("\n".join(lines))
+    given = (f"{rules}:length", str(pairs), "--out", str(out), "--quiet", "--probes", "5")
+    code, printed, _ = accord("evaluate", "reward", *given, "--dry-run")
+    assert code == 0
+    assert "30 comparisons, 30 of them with a winner" in printed
+    assert not out.exists()
+    code, printed, _ = accord("evaluate", "reward", *given)
+    assert code == 1  # rejected: it knows nothing but length
+    assert "length alone does as well" in " ".join(printed.split())
+    assert (out / "card.html").is_file()
+    before = (out / "card.json").read_bytes()
+    code, printed, _ = accord("evaluate", *given)  # the old name of it
+    assert code == 1
+    assert (out / "card.json").read_bytes() == before
+    code, _, err = accord("evaluate", "reward", *given, "--set", "minimum_pair=3")
+    assert code == 2
+    assert "did you mean 'minimum_pairs'" in err
