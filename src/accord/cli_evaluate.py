@@ -58,6 +58,9 @@ def reward(
     probes: Annotated[
         int, typer.Option(min=0, help="answers that each probe edits; 0 leaves probes out")
     ] = 200,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="the data are RewardBench (1, 2), RM-Bench or LLMBar")
+    ] = False,
     max_rejects: Annotated[int, typer.Option(min=0, help="unusable rows that a file may hold")] = 0,
     dry_run: Annotated[
         bool,
@@ -76,7 +79,7 @@ def reward(
     thresholds = validate(Gate, apply_overrides({}, set or []), "--set")
     if dry_run:
         folder = reward_evaluation.target(model, out)
-        rows = reward_evaluation.read(data, max_rejects)
+        rows = reward_evaluation.read(data, max_rejects, benchmark=benchmark)
         decided = sum(row.chosen is not None for row in rows)
         Console(soft_wrap=True).print(
             f"dry run: {len(rows)} comparisons, {decided} of them with a winner: {2 * len(rows)} answers to"
@@ -95,6 +98,7 @@ def reward(
         label=label,
         inputs=inputs,  # type: ignore[arg-type]  # checked where it is used
         max_rejects=max_rejects,
+        benchmark=benchmark,
         quiet=quiet,
     )
     _show(found)
@@ -120,11 +124,23 @@ def _show(found: Any) -> None:
             _between(row["gain_interval"], "+.3f"),
         )
     console.print(table)
+    for one in card["benchmarks"]:
+        console.print(_benchmark(one))
     for reason in found.verdict.reasons:
         console.print(MARKS[reason.level], reason.sentence, highlight=False)
     console.print(f"[bold]{found.verdict.decision}[/]")
     for path in found.paths:
         Console(soft_wrap=True).print(f"card: {path}", markup=False, highlight=False)
+
+
+def _benchmark(found: Any) -> Table:
+    table = Table(title=found["name"], caption="; ".join(found["notes"]) or None)
+    for column in ("", "score", "95% interval", "items"):
+        table.add_column(column, justify="left" if not column else "right")
+    for line in found["lines"]:
+        name = line["name"] if line["group"] == "subset" else f"[bold]{line['name']}[/]"
+        table.add_row(name, f"{line['score']:.3f}", _between(line["interval"]), str(line["items"]))
+    return table
 
 
 def _between(interval: Any, form: str = ".3f") -> str:

@@ -20,9 +20,12 @@ from transformers import AutoConfig
 
 from accord import config, formats, models
 from accord.config import Gate
+from accord.diagnostics.benchmarks import benchmark_table
 from accord.diagnostics.probe_figures import measure_probes, real_responses
 from accord.diagnostics.reward_evaluation import ScoredPairs, evaluate
 from accord.diagnostics.reward_gate import Verdict, gate
+from accord.diagnostics.statistics import FloatArray
+from accord.formats_benchmarks import read_benchmark
 from accord.records import BadInput, Comparison, Prompt, Response
 from accord.report.reward_card import write_card
 from accord.scoring.foreign import load_foreign
@@ -178,6 +181,7 @@ def card_of(
     if label_source:
         card["data"]["label_source"] = label_source
     items = real_responses(rows, probed, seed) if probed and not card["scores"]["constant"] else []
+    card["benchmarks"] = benchmark_tables(rows, pairs.score_N2, bootstrap, seed)
     card["probes"] = (
         measure_probes(
             items,
@@ -208,6 +212,42 @@ def card_of(
     }, verdict
 
 
+def benchmark_tables(
+    rows: Sequence[Comparison], score_N2: FloatArray, samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """The usual table of each benchmark among the comparisons (told by their ``meta``), as JSON values.
+
+    Rows without two finite scores are left out and counted in the notes.
+    """
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.meta.get("benchmark") and row.chosen is not None:
+            groups.setdefault(str(row.meta["benchmark"]), []).append(i)
+    tables = []
+    for name, every in groups.items():
+        kept = [i for i in every if np.isfinite(score_N2[i]).all()]
+        if not kept:
+            continue
+        sign_N = np.array([1.0 if rows[i].verdict == "a" else -1.0 for i in kept])
+        margin_N = sign_N * (score_N2[kept, 0] - score_N2[kept, 1])
+        table = benchmark_table([rows[i] for i in kept], margin_N=margin_N, samples=samples, seed=seed)
+        notes = list(table.notes)
+        if len(kept) < len(every):
+            notes.append(f"{len(every) - len(kept)} of {len(every)} pairs could not be scored")
+        lines = [
+            {
+                "group": line.group,
+                "name": line.name,
+                "items": line.items,
+                "score": line.score.figure,
+                "interval": line.score.bounds,
+            }
+            for line in table.lines
+        ]
+        tables.append({"name": name, "lines": lines, "notes": notes})
+    return tables
+
+
 def target(model: str, out: str | Path | None) -> Path:
     """The folder that the card goes into: ``out``, or the checkpoint's own.
 
@@ -223,9 +263,19 @@ def target(model: str, out: str | Path | None) -> Path:
     return folder
 
 
-def read(files: Sequence[str | Path], max_rejects: int = 0) -> list[Comparison]:
-    """All comparisons of the files, in order; at most ``max_rejects`` rows of each may be unusable."""
-    return [row for file in files for row in formats.read_comparisons(file, max_rejects=max_rejects).rows]
+def read(files: Sequence[str | Path], max_rejects: int = 0, *, benchmark: bool = False) -> list[Comparison]:
+    """All comparisons of the files, in order; at most ``max_rejects`` rows of each may be unusable.
+
+    Args:
+        benchmark: the files are in the layouts of RewardBench, RewardBench 2, RM-Bench or LLMBar.
+    """
+    rows: list[Comparison] = []
+    for file in files:
+        if benchmark:
+            rows += read_benchmark(file, max_rejects=max_rejects).rows
+        else:
+            rows += formats.read_comparisons(file, max_rejects=max_rejects).rows
+    return rows
 
 
 def evaluate_reward(
@@ -241,6 +291,7 @@ def evaluate_reward(
     label: str | None = None,
     inputs: Inputs | None = None,
     max_rejects: int = 0,
+    benchmark: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
     """Evaluate a reward model on files of comparisons and write its card.
@@ -251,12 +302,14 @@ def evaluate_reward(
         train: files of training comparisons, for the floors that learn.
         out: where card.html, card.md and card.json go; None is the model's own folder.
         max_rejects: rows of a file that may be unusable (an answer without a text, for example).
+        benchmark: ``data`` are benchmarks of reward models; the card then has their usual tables.
 
     Raises:
         BadInput: anything that cannot be used, before the model is loaded wherever possible.
     """
     folder = target(model, out)
-    comparisons, training = read(data, max_rejects), read(train, max_rejects)
+    comparisons = read(data, max_rejects, benchmark=benchmark)
+    training = read(train, max_rejects)
     subject = load_subject(model, label=label, inputs=inputs)
     card, verdict = card_of(
         subject,

@@ -188,6 +188,32 @@ def test_several_files_and_training_pairs(rules, pairs, tmp_path) -> None:
     assert "leakage" in {reason.name for reason in found.verdict.reasons}
 
 
+def test_a_benchmark_has_its_usual_table(rules, tmp_path) -> None:
+    rows = [
+        {"prompt": f"q{i}", "chosen": "a good one", "rejected": "bad" if i % 4 else "good good", "id": i}
+        | {"subset": "alpacaeval-easy" if i < 8 else "math-prm"}
+        for i in range(12)
+    ]
+    file = tmp_path / "rb.jsonl"
+    file.write_text(write_jsonl(rows))
+    (found,) = evaluate(f"{rules}:good", file, tmp_path / "card", probed=0, benchmark=True).card["benchmarks"]
+    scores = {line["name"]: line["score"] for line in found["lines"]}
+    # wrong at 0, 4 and 8: 6 of 8 and 3 of 4; each section has one subset; overall the mean of two sections
+    assert scores == {
+        "alpacaeval-easy": 0.75,
+        "Chat": 0.75,
+        "math-prm": 0.75,
+        "Reasoning": 0.75,
+        "overall": 0.75,
+    }
+    assert (found["name"], len(found["notes"])) == ("rewardbench", 2)
+    page = (tmp_path / "card" / "card.html").read_text()
+    assert "OVERALL" in page
+    assert "no row of section Safety" in page
+    lost = evaluate(f"{rules}:some_nan", file, tmp_path / "lost", probed=0, benchmark=True).card["benchmarks"]
+    assert lost[0]["notes"][-1:] != ["1 of 12 pairs could not be scored"]  # no answer has a 7: all are scored
+
+
 def test_unusable_rows_are_refused_unless_allowed(rules, pairs, tmp_path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text(pairs.read_text() + '{"prompt": "p", "chosen": "", "rejected": "x"}\n')

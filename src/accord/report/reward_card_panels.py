@@ -269,8 +269,17 @@ def slices_panel(card: Mapping[str, Any]) -> CardPanel:
         )
         columns = ("", "accuracy (95% interval)", *(FLOOR_NAMES[name] for name in floors), "pairs")
         tables.append(Table(SLICE_TITLES[way], columns, rows))
-    for extra in card.get("benchmarks", []):
-        tables.append(Table(clean(extra["title"]), tuple(extra["columns"]), tuple(map(tuple, extra["rows"]))))
+    for found in card.get("benchmarks") or []:
+        rows = tuple(
+            (
+                clean(line["name"]) if line["group"] == "subset" else clean(line["name"]).upper(),
+                with_interval(line["score"], line["interval"], percent),
+                show(line["items"]),
+            )
+            for line in found["lines"]
+        )
+        title = " · ".join([clean(found["name"]), *map(clean, found["notes"])])
+        tables.append(Table(title, ("", "score (95% interval)", "items"), rows))
     sentence = "With many slices some differ by chance alone; look for what goes one way and makes sense."
     return CardPanel("slices", "Where is it right?", sentence, [], [], tables)
 
