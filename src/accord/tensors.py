@@ -45,7 +45,7 @@ def _log_softmax(hidden_CH: Tensor, weight_VH: Tensor, temperature: float, buffe
     logits_CV = buffers.logits_CV[: len(hidden_CH)].copy_(hidden_CH @ weight_VH.t())
     if temperature != 1.0:
         logits_CV.div_(temperature)
-    out: Tensor = torch.log_softmax(logits_CV, 1, out=buffers.logp_CV[: len(hidden_CH)])  # type: ignore[call-overload]
+    out: Tensor = torch.log_softmax(logits_CV, 1, out=buffers.logp_CV[: len(hidden_CH)])
     return out
 
 
