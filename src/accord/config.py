@@ -26,6 +26,22 @@ Count = Annotated[int, Field(ge=1)]
 class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_defaults_of_a_section(cls, values: Any) -> Any:
+        """A recipe that sets one value of a section keeps the others as the stage has them.
+
+        Without this, ``online.optimizer.learning_rate=…`` alone would take Adam's ε back from 1e-5 to 1e-8.
+        """
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        for name, given in values.items():
+            default = cls.model_fields[name].default if name in cls.model_fields else None
+            if isinstance(default, Config) and isinstance(given, dict):
+                filled[name] = default.model_dump(exclude_unset=True) | given
+        return filled
+
 
 class Model(Config):
     """Which pretrained model everything starts from."""
