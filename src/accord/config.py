@@ -424,7 +424,7 @@ def validate(kind: type[T], values: Any, origin: str = "configuration") -> T:
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """``a.b=c`` sets one value; c is read as YAML. Returns a new dict."""
-    out: dict[str, Any] = yaml.safe_load(yaml.safe_dump(values)) or {}
+    out = dict(values)
     for item in overrides:
         path, separator, text = item.partition("=")
         if not separator or not path:
@@ -433,11 +433,11 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         *parents, last = path.split(".")
         for part in parents:
             child = node.get(part)
-            if child is None:
-                child = node[part] = {}
-            if not isinstance(child, dict):
+            if child is not None and not isinstance(child, dict):
                 raise BadInput(f"--set {item!r}: {part!r} is a value, not a section")
-            node = child
+            # A copy: a YAML anchor makes one section of several, and only the named one is meant.
+            node[part] = dict(child or {})
+            node = node[part]
         node[last] = _yaml_scalar(text)
     return out
 

@@ -40,3 +40,11 @@ def test_what_is_written_out_reads_back_the_same():
 def test_a_fault_inside_a_section_is_named_by_its_place(section, expected):
     with pytest.raises(BadInput, match=expected):
         config.validate(Run, section)
+
+
+def test_an_override_changes_one_section_of_those_that_a_yaml_anchor_shares(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("sft: {weights: &top {train: top, top_layers: 2}}\nonline: {weights: *top}\n")
+    run = config.load(recipe, ["online.weights.top_layers=3"])
+    assert run.sft is not None
+    assert (run.online.weights.top_layers, run.sft.weights.top_layers) == (3, 2)
