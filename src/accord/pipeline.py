@@ -584,6 +584,8 @@ def _only_one(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput(f"{out} is a file, a run needs a directory: give another --out") from None
+    except OSError as error:
+        raise BadInput(f"{out} cannot be made ({error.strerror}): give another --out") from None
     with open(out / ".lock", "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -337,6 +337,19 @@ def test_a_file_where_the_run_directory_should_be(accord, recipe, tmp_path):
     assert (tmp_path / "run").read_text() == "mine"
 
 
+@pytest.mark.parametrize("command", [["doctor"], ["sample", "x", "hi"], ["data", "check", "pairs.jsonl"]])
+def test_an_out_that_cannot_be_written_is_said_before_the_work(accord, tmp_path, command):
+    code, _, err = accord(*command, "--out", str(tmp_path / "nowhere/out.json"))
+    assert code == 2
+    assert "nowhere, which is no folder: --out takes the path of a file" in err
+
+
+def test_a_run_directory_that_cannot_be_made(accord, recipe):
+    code, _, err = accord("sft", recipe, "--quiet", "--out", "/proc/run")
+    assert code == 2
+    assert "/proc/run cannot be made" in err
+
+
 def test_evaluate_reward_writes_a_card_and_its_exit_code_is_the_verdict(accord, tmp_path):
     rules, pairs, out = tmp_path / "rules.py", tmp_path / "pairs.jsonl", tmp_path / "card"
     rules.write_text("def length(prompts, responses):\n    return [float(len(r)) for r in responses]\n")
