@@ -224,6 +224,7 @@ def sample(
     sampling = config.validate(
         config.Sampling, config.apply_overrides({"max_new_tokens": 48}, set or []), "sampling"
     )
+    _require_folder(out)
     settings, asked = config.Model(path=model, chat_template=chat_template), Prompt.from_text(prompt)
     if dry_run:
         tokens = collect.check_prompt(settings, asked, sampling)
@@ -258,6 +259,7 @@ def doctor(
 
     if settings and not model:
         raise BadInput(f"--set {settings[0]} is a setting of a model: name one with --model")
+    _require_folder(out)
     found = checks.machine()
     if model:
         named = {"path": model, "chat_template": chat_template}
@@ -304,6 +306,7 @@ def data_check(
     """
     from accord import data_report
 
+    _require_folder(out)
     tokenizer = None
     if model:
         from accord import config, models
@@ -367,6 +370,13 @@ def data_convert(
         out_console.print("dry run: nothing is written", markup=False, highlight=False)
     for line in done.lines():
         out_console.print(line, markup=False, highlight=False)
+
+
+def _require_folder(out: Path | None) -> None:
+    """Raises BadInput before the work where the file that ends it could not be written."""
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        why = "is a folder" if out.is_dir() else f"lies in {out.parent}, which is no folder"
+        raise BadInput(f"{out} {why}: --out takes the path of a file in a folder that is there")
 
 
 def main() -> None:

@@ -26,6 +26,22 @@ Count = Annotated[int, Field(ge=1)]
 class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_defaults_of_a_section(cls, values: Any) -> Any:
+        """A recipe that sets one value of a section keeps the others as the stage has them.
+
+        Without this, ``online.optimizer.learning_rate=…`` alone would take Adam's ε back from 1e-5 to 1e-8.
+        """
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        for name, given in values.items():
+            default = cls.model_fields[name].default if name in cls.model_fields else None
+            if isinstance(default, Config) and isinstance(given, dict):
+                filled[name] = default.model_dump(exclude_unset=True) | given
+        return filled
+
 
 class Model(Config):
     """Which pretrained model everything starts from."""
@@ -408,7 +424,7 @@ def validate(kind: type[T], values: Any, origin: str = "configuration") -> T:
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """``a.b=c`` sets one value; c is read as YAML. Returns a new dict."""
-    out: dict[str, Any] = yaml.safe_load(yaml.safe_dump(values)) or {}
+    out = dict(values)
     for item in overrides:
         path, separator, text = item.partition("=")
         if not separator or not path:
@@ -417,11 +433,11 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         *parents, last = path.split(".")
         for part in parents:
             child = node.get(part)
-            if child is None:
-                child = node[part] = {}
-            if not isinstance(child, dict):
+            if child is not None and not isinstance(child, dict):
                 raise BadInput(f"--set {item!r}: {part!r} is a value, not a section")
-            node = child
+            # A copy: a YAML anchor makes one section of several, and only the named one is meant.
+            node[part] = dict(child or {})
+            node = node[part]
         node[last] = _yaml_scalar(text)
     return out
 

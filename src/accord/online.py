@@ -111,7 +111,11 @@ class OnlineTrainer:
             shared = towers.common_layers(base, towers.base_of(scorer.model)) >= start > 0
             self.scorer = RewardModelScorer(scorer.model, scorer.tokenizer, start if shared else 0)
         rate = config.optimizer.learning_rate
-        self.execution = Local([(parameters, rate)], config.optimizer, config.steps)
+        # A schedule counts updates: a batch has one for each minibatch of each epoch.
+        size = -(-config.prompts_per_step // config.minibatches)
+        updates = config.epochs * -(-config.prompts_per_step // size)
+        trained = max(1, config.steps - config.critic_warmup_steps)
+        self.execution = Local([(parameters, rate)], config.optimizer, trained * updates)
         self.critic, self.critic_execution = critic, None
         if config.algorithm == "ppo":
             if critic is None:
@@ -122,7 +126,9 @@ class OnlineTrainer:
             kept = getattr(critic.config, "accord", None) or {}
             self.value_mean, self.value_std = kept.get("score_mean", 0.0), kept.get("score_std", 1.0)
             self.critic_execution = Local(
-                [(critic_parameters, config.critic_learning_rate)], config.optimizer, config.steps
+                [(critic_parameters, config.critic_learning_rate)],
+                config.optimizer,
+                config.steps * updates,
             )
         penalty = config.kl
         self.kl: kl.FixedKl | kl.AdaptiveKl = (

@@ -34,6 +34,7 @@ from accord import (
     formats,
     models,
     online,
+    preflight,
     report,
     reward_model,
     self_tests,
@@ -43,7 +44,8 @@ from accord.collect import collect, fitting_prompts
 from accord.config import Run
 from accord.disk import require_free
 from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
-from accord.judging import judge_from, label_source
+from accord.judging import SimulatedAnnotators, judge_from, label_source
+from accord.judging.human import NOT_PEOPLE
 from accord.metrics import MetricsLog
 from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
 from accord.scoring.reward_model import RewardModelScorer
@@ -173,6 +175,8 @@ def read_inputs(run: Run) -> Inputs:
     if test_comparisons:
         keys = [c.prompt.key for c in test_comparisons]
         _refuse_overlap("test comparisons", keys, "the comparisons", [c.prompt.key for c in comparisons])
+        if run.judge is not None:  # answers to these prompts are labelled, and learned from
+            _refuse_overlap("test comparisons", keys, "the prompts", [p.key for p in train])
     _refuse_overlap(
         "test prompts", [p.key for p in test], "the demonstrations", [d.prompt.key for d in demonstrations]
     )
@@ -184,8 +188,15 @@ def read_inputs(run: Run) -> Inputs:
 
 
 def cost(run: Run, inputs: Inputs) -> Estimate:
-    """Memory and time of a run on these inputs, nothing trained and nothing written."""
+    """Memory and time of a run on these inputs, nothing trained and nothing written.
+
+    Raises:
+        BadInput: the model cannot be found, or something in the recipe does not fit model or data.
+    """
     tokenizer = models.load_tokenizer(run.model, models.locate(run.model))
+    preflight.require_fit(
+        run, tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.test_prompts, inputs.comparisons
+    )
     return estimate(run, sizes(tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.comparisons))
 
 
@@ -224,6 +235,7 @@ def run(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     inputs = read_inputs(settings)
+    expected = cost(settings, inputs)  # before anything is cleared or written: a typo must not cost a run
     with _only_one(out):
         if fresh:
             _clear(out)
@@ -237,7 +249,6 @@ def run(
             wandb=logging_config.wandb,
             trackio=logging_config.trackio,
         ) as log:
-            expected = cost(settings, inputs)
             room = self_tests.memory(expected.memory_bytes)
             if not room.ok:  # an estimate: it warns and does not refuse
                 logger.warning(
@@ -282,6 +293,7 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
 
     policy_folder, policy_key, policy_name = sft_folder, sft_key, "sft"
     all_labels: list[Comparison] = list(inputs.comparisons)
+    sampled: list[Pair] = []
     with LabelStore(out / "labels.db") as store:
         for round in range(run.rounds):
             folder = out / f"round-{round}"
@@ -292,9 +304,9 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 pairs = _collect(
                     running, round, policy_folder, policy_key, policy_name, tokenizer, dtype, train_prompts
                 )
-                judge = judge_from(run.judge, seed=run.seed, run_folder=out)
-                judge.label(pairs, store)
-            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1), _criterion(run))
+                judge_from(run.judge, seed=run.seed, run_folder=out).label(pairs, store)
+                sampled += pairs
+            all_labels = list(inputs.comparisons) + _labels(running, store, round, sampled)
             labels_key = checkpoints.key("labels", [c.to_json() for c in all_labels])
             # 4. Reward model on all labels so far, from the SFT trunk.
             reward_key = checkpoints.key(
@@ -523,6 +535,32 @@ def _save(
     checkpoints.commit(folder, write, manifest={"key": key} | manifest, need_bytes=need)
 
 
+def _labels(running: _Running, store: LabelStore, round: int, sampled: Sequence[Pair]) -> list[Comparison]:
+    """What counts of the store, in the order of the pairs: it may hold an earlier run's labels.
+
+    People's labels always count, whatever policy they judged. Those of simulated annotators, models and
+    functions count on this run's own pairs alone, and simulated ones only as this seed and these settings
+    have them: so a run gives the same bits in a used folder as in a new one.
+    """
+    run = running.run
+    place = {pair.id: number for number, pair in reversed(list(enumerate(sampled)))}
+    said: dict[tuple[str, str, str], int] = {}
+    if run.judge is not None:
+        judge = judge_from(run.judge, seed=run.seed, run_folder=running.out)
+        if isinstance(judge, SimulatedAnnotators):
+            judged = judge.judgements(sampled)
+            said = {(c.pair.id, c.annotator, c.verdict): n for n, c in enumerate(judged)}
+    kept: list[tuple[int, int, Comparison]] = []
+    for one in store.comparisons(range(round + 1), _criterion(run)):
+        voice = (one.pair.id, one.annotator, one.verdict)
+        simulated = one.annotator.startswith("simulated:")
+        machine = one.annotator.startswith(NOT_PEOPLE)
+        if (machine and one.pair.id not in place) or (simulated and said and voice not in said):
+            continue
+        kept.append((place.get(one.pair.id, len(place)), said.get(voice, len(said)), one))
+    return [one for _, _, one in sorted(kept, key=lambda row: row[:2])]
+
+
 def _criterion(run: Run) -> str:
     """Which question the reward model learns, where people were asked more than one."""
     return run.judge.criterion if isinstance(run.judge, config.HumanJudge) else ""
@@ -546,6 +584,8 @@ def _only_one(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput(f"{out} is a file, a run needs a directory: give another --out") from None
+    except OSError as error:
+        raise BadInput(f"{out} cannot be made ({error.strerror}): give another --out") from None
     with open(out / ".lock", "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

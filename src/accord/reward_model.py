@@ -47,11 +47,15 @@ def encode(
     config: Reward,
     max_prompt: int = 512,
     max_response: int = 512,
+    context: int | None = None,
 ) -> tuple[list[Example], list[Comparison]]:
     """Comparisons that can be learned from, as token ids, and the records they came from (same order).
 
     Skips and "both bad" carry no preference and are left out; ties by the configured choice. A pair with a
     side beyond the limits is left out and counted by the caller (the lengths of the two lists tell).
+
+    Args:
+        context: tokens that prompt and answer together may have (the model's positions); None: no limit.
     """
     examples, kept = [], []
     for row in comparisons:
@@ -60,6 +64,8 @@ def encode(
         prompt = models.encode_prompt(tokenizer, row.prompt)
         a, b = _tokens(tokenizer, row.pair.a), _tokens(tokenizer, row.pair.b)
         if len(prompt) > max_prompt or max(len(a), len(b)) > max_response or not a or not b or a == b:
+            continue
+        if context is not None and len(prompt) + max(len(a), len(b)) > context:
             continue
         examples.append(Example(Group(prompt, (a, b)), OUTCOME[row.verdict]))
         kept.append(row)
@@ -71,10 +77,22 @@ def _says_something(row: Comparison, config: Reward) -> bool:
 
 
 def _tokens(tokenizer: Any, response: Response) -> Tokens:
-    """The sampled ids where there are any; written text is encoded once, with the end token."""
-    return (
-        response.tokens if response.tokens is not None else models.encode_response(tokenizer, response.text)
-    )
+    """The sampled ids where there are any; written text is encoded once, with the end token.
+
+    A file may hold the ids of a policy with another tokenizer, where they mean other words: ids count only if
+    this tokenizer reads the text in them.
+    """
+    tokens = response.tokens
+    if tokens is not None and _reads(tokenizer, tokens, response.text):
+        return tokens
+    return models.encode_response(tokenizer, response.text)
+
+
+def _reads(tokenizer: Any, tokens: Tokens, text: str) -> bool:
+    if any(not 0 <= token < len(tokenizer) for token in tokens):
+        return False
+    ends = frozenset(tokens[-1:])  # an end token that is not a special one is in the ids, not in the text
+    return text in (models.decode(tokenizer, tokens, frozenset()), models.decode(tokenizer, tokens, ends))
 
 
 class RewardTrainer:
@@ -180,13 +198,15 @@ def train(
         BadInput: too few usable pairs, no usable test pair.
         NumericalTrouble: repeated NaN.
     """
-    examples, kept = encode(tokenizer, training, config, **limits)
-    held_out, held_rows = encode(tokenizer, test, config.model_copy(update={"ties": "drop"}), **limits)
+    context = getattr(model.config, "max_position_embeddings", None)
+    examples, kept = encode(tokenizer, training, config, context=context, **limits)
+    decided = config.model_copy(update={"ties": "drop"})
+    held_out, held_rows = encode(tokenizer, test, decided, context=context, **limits)
     if len(examples) < config.minimum_pairs:
         unusable = sum(_says_something(row, config) for row in training) - len(examples)
         why = (
             f" ({unusable} have an empty side, equal sides, or more tokens than data.max_prompt_tokens or"
-            " data.max_response_tokens)"
+            " data.max_response_tokens or the model's context)"
         )
         raise BadInput(
             f"there are {len(examples)} usable pairs of {len(training)}{why if unusable else ''}, at least"

@@ -88,6 +88,9 @@ BAD = {
     "response too long": (["--set", "data.max_response_tokens=2"], "max_response_tokens"),
     "too few pairs": (["--set", "reward.minimum_pairs=1000"], "minimum_pairs"),
     "beyond the context": (["--set", "collect.sampling.max_new_tokens=600"], "context"),
+    "RL beyond the context": (["--set", "online.sampling.max_new_tokens=600"], "context"),
+    "too few prompts": (["--set", "online.prompts_per_step=20"], "prompts_per_step"),
+    "too many layers": (["--set", "online.weights.top_layers=9"], "online.weights.top_layers"),
 }
 
 
@@ -98,6 +101,16 @@ def test_bad_input_is_one_sentence_and_exit_code_2(accord, recipe, tmp_path, nam
     assert code == 2, err
     assert expected in err
     assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()  # before anything expensive, and before anything is written
+
+
+def test_a_typo_does_not_cost_the_finished_run(accord, recipe, tmp_path):
+    out = tmp_path / "run"
+    assert accord("sft", recipe, "--quiet", "--out", str(out))[0] == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    wrong = ["--fresh", "--set", "model.path=./nowhere"]
+    assert accord("run", recipe, "--quiet", "--out", str(out), *wrong)[0] == 2
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 GOOD_PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
@@ -137,6 +150,15 @@ def test_pairs_that_would_have_to_be_cut_are_left_out_and_said(accord, settings,
     assert code == 2
     assert "0 usable pairs of" in err
     assert "more tokens than data.max_prompt_tokens or data.max_response_tokens" in err
+
+
+def test_a_demonstration_beyond_the_models_context(accord, recipe, tmp_path):
+    rows = tmp_path / "long.jsonl"
+    rows.write_text(json.dumps({"prompt": "p" * 300, "response": "r" * 300}) + "\n")
+    code, _, err = accord("sft", recipe, "--quiet", "--set", f"data.demonstrations={rows}", "--dry-run")
+    assert code == 2
+    assert "demonstration 1 has 6" in err
+    assert "the model's context is 512" in err
 
 
 def test_test_prompts_in_the_training_set(accord, recipe, settings, tmp_path):
@@ -313,6 +335,19 @@ def test_a_file_where_the_run_directory_should_be(accord, recipe, tmp_path):
     assert code == 2
     assert "needs a directory" in err
     assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["sample", "x", "hi"], ["data", "check", "pairs.jsonl"]])
+def test_an_out_that_cannot_be_written_is_said_before_the_work(accord, tmp_path, command):
+    code, _, err = accord(*command, "--out", str(tmp_path / "nowhere/out.json"))
+    assert code == 2
+    assert "nowhere, which is no folder: --out takes the path of a file" in err
+
+
+def test_a_run_directory_that_cannot_be_made(accord, recipe):
+    code, _, err = accord("sft", recipe, "--quiet", "--out", "/proc/run")
+    assert code == 2
+    assert "/proc/run cannot be made" in err
 
 
 def test_evaluate_reward_writes_a_card_and_its_exit_code_is_the_verdict(accord, tmp_path):

@@ -70,6 +70,19 @@ def test_same_seed_same_bytes_other_seed_other_bytes(settings, tmp_path):
     assert one["round-0/policy/model.safetensors"] != three["round-0/policy/model.safetensors"]
 
 
+def test_a_used_folder_gives_the_bits_of_a_new_one(settings, tmp_path):
+    """Labels of another seed or bias stay in labels.db and are not learned from."""
+    used, new = tmp_path / "used", tmp_path / "new"
+    pipeline.run(config.validate(Run, settings | {"seed": 1}), used, quiet=True, until="reward")
+    pipeline.run(config.validate(Run, settings), used, quiet=True, until="reward")
+    changed = config.validate(Run, settings | {"judge": settings["judge"] | {"length_bias": 5.0}})
+    for folder in (used, new):
+        pipeline.run(changed, folder, quiet=True, until="reward")
+    card = [json.loads((f / "round-0/reward/accord_reward.json").read_text()) for f in (used, new)]
+    assert card[0]["pairs_train"] == card[1]["pairs_train"]
+    assert bytes_of(used) == bytes_of(new)
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_the_other_algorithms_and_plain_transformers(settings, tmp_path, algorithm):
     settings["online"] |= {"algorithm": algorithm}
@@ -122,4 +135,15 @@ def test_labels_that_exist_replace_the_first_collection(settings, tmp_path):
 def test_test_prompts_in_the_training_set_are_refused(settings):
     settings["data"] |= {"test_prompts": settings["data"]["prompts"]}
     with pytest.raises(BadInput, match="24 of the test prompts are also among the prompts"):
+        pipeline.read_inputs(config.validate(Run, settings))
+
+
+def test_test_comparisons_on_prompts_that_a_judge_labels_are_refused(settings, tmp_path):
+    prompts = [
+        json.loads(line)["prompt"] for line in Path(settings["data"]["prompts"]).read_text().splitlines()
+    ]
+    rows = [{"prompt": p[0]["content"], "chosen": "yes", "rejected": "no"} for p in prompts]
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings["data"] |= {"test_comparisons": str(tmp_path / "held.jsonl")}
+    with pytest.raises(BadInput, match="of the test comparisons are also among the prompts"):
         pipeline.read_inputs(config.validate(Run, settings))

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from accord import batches, models, online, towers
 from accord.config import MissingEnd, Online, Optimizer, Sampling, Weights
+from accord.execution.local import schedule_factor
 from accord.online import OnlineTrainer, RatioIsNotOne
 from accord.records import BadInput
 from accord.scoring.function import FunctionScorer
@@ -275,3 +276,12 @@ def test_updates_that_stay_nan_stop_the_stage(policy, tokenizer, prompts, monkey
     trainer.step(prompts, encoded(tokenizer, prompts))
     with pytest.raises(NumericalTrouble, match="online stopped at step 1: 2 updates"):
         trainer.step(prompts, encoded(tokenizer, prompts))
+
+
+def test_a_schedule_counts_updates_and_not_batches(policy, tokenizer, prompts):
+    """2 epochs of 2 minibatches, 3 batches: 12 updates, so the last one has 1/12 of the linear rate."""
+    linear = {"learning_rate": 1e-3, "schedule": "linear"}
+    settings = config(steps=3, epochs=2, minibatches=2, prompts_per_step=4, optimizer=linear)
+    trainer = trainer_of(policy, tokenizer, settings)
+    assert trainer.execution.total_steps == 12
+    assert schedule_factor(settings.optimizer, 11, trainer.execution.total_steps) == pytest.approx(1 / 12)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
-from accord import reward_model
+from accord import models, reward_model
 from accord.config import Optimizer, Reward
 from accord.records import BadInput, Comparison, Pair, Prompt, Response
 from accord.reward_model import RewardTrainer, encode
@@ -119,10 +119,12 @@ def test_what_is_not_a_preference_is_left_out(tokenizer):
 
 
 def test_sampled_tokens_are_not_encoded_again(tokenizer):
-    pair = Pair(Prompt.from_text("p"), Response("ab", tokens=(9, 9, 2)), Response("cd"))
+    byte = tokenizer.encode("é", add_special_tokens=False)[0]  # half a character: its text encodes otherwise
+    text = models.decode(tokenizer, (byte, 2), frozenset({2}))
+    assert models.encode_response(tokenizer, text) != (byte, 2)
+    pair = Pair(Prompt.from_text("p"), Response(text, tokens=(byte, 2)), Response("cd"))
     examples, _ = encode(tokenizer, [Comparison(pair, "a")], Reward())
-    assert examples[0].group.responses[0] == (9, 9, 2)
-    assert examples[0].group.responses[1][-1] == 2
+    assert examples[0].group.responses[0] == (byte, 2)
 
 
 def test_too_few_pairs_are_refused(model, tokenizer):
@@ -167,3 +169,27 @@ def test_a_fitted_head_is_the_probe_and_is_where_training_starts(model, tokenize
 def test_a_random_head_needs_training():
     with pytest.raises(ValidationError, match="the head is random"):
         Reward(epochs=0)
+
+
+def test_a_pair_beyond_the_context_is_left_out(tokenizer):
+    row = comparison("p" * 40, "a" * 30, "b" * 20, "a")
+    prompt = len(encode(tokenizer, [row], Reward())[0][0].group.prompt)
+    # 30 letters and the end token
+    assert encode(tokenizer, [row], Reward(), context=prompt + 31)[1] == [row]
+    assert encode(tokenizer, [row], Reward(), context=prompt + 30)[1] == []
+
+
+def test_token_ids_of_another_tokenizer_are_not_learned_from(tokenizer):
+    own = models.encode_response(tokenizer, "good")
+    foreign = tuple(token + 1 for token in own[:-1])  # other words here
+    for tokens in (foreign, (10**6,)):
+        sides = Response("good", tokens), Response("bad", models.encode_response(tokenizer, "bad"))
+        row = Comparison(Pair(Prompt.from_text("p"), *sides), "a")
+        examples, _ = encode(tokenizer, [row], Reward())
+        assert examples[0].group.responses[0] == own
+
+
+def test_sampled_ids_are_kept_where_the_text_would_be_cut_otherwise(tokenizer):
+    sampled = (*models.encode_response(tokenizer, "good")[:-1],)  # no end token: cut by the length limit
+    row = Comparison(Pair(Prompt.from_text("p"), Response("good", sampled, False), Response("x", None)), "a")
+    assert encode(tokenizer, [row], Reward())[0][0].group.responses[0] == sampled
