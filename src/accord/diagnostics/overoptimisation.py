@@ -109,6 +109,14 @@ def fit_form(distance_P: Any, gold_P: Any, form: Form) -> Fit:
     )
 
 
+def curve(fit: Fit, distance_P: Any) -> FloatArray:
+    """gold_P that a fit gives at these distances, also beyond those that it was made from."""
+    distance = finite(distance_P, "distances")
+    solution = [fit.start, fit.alpha] + ([fit.beta] if fit.form in PEAKED else [])
+    out: FloatArray = _columns(distance, fit.form, fit.beta or 1.0) @ np.array(solution)
+    return out
+
+
 def _aicc(residual: float, points: int, parameters: int, total: float) -> float | None:
     """Akaike's criterion with the small-sample term (Hurvich and Tsai 1989); None below its least points."""
     if points - parameters - 1 < 1:

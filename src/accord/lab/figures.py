@@ -1,0 +1,220 @@
+"""Everything that the page shows, as plain JSON values and as rows for a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from accord.diagnostics.extrapolation import forecast
+from accord.diagnostics.statistics import FloatArray, stream
+from accord.lab.acceptance import regrets
+from accord.lab.policies import policy_at
+from accord.lab.preferences import compare
+from accord.lab.study import Study, grid, variants
+from accord.lab.trial import Recipe, Trial
+from accord.lab.world import LENGTH_BINS, by_length
+from accord.records import Finding
+
+SCALE = 1000  # the page's figures are whole thousandths
+DOTS = 300
+
+
+def packed(values: FloatArray) -> list[Any]:
+    """Whole thousandths: a third of the bytes, and more digits than a picture shows."""
+    found: list[Any] = np.rint(np.asarray(values) * SCALE).astype(int).tolist()
+    return found
+
+
+def _curve(study: Study, recipe: Recipe) -> dict[str, Any]:
+    curves = [one.curves[recipe] for one in study.seeds]
+    return {
+        "proxy": packed(np.mean([curve.proxy_P for curve in curves], axis=0)),
+        "length": packed(np.mean([curve.length_P for curve in curves], axis=0)),
+        "gold": [packed(curve.gold_P) for curve in curves],
+    }
+
+
+def grid_key(recipe: Recipe) -> str:
+    return "|".join(f"{v:g}" for v in (recipe.pairs, recipe.noise, recipe.misspecification, recipe.members))
+
+
+def variant_key(recipe: Recipe) -> str:
+    return f"{recipe.pairs}|{recipe.members}|{recipe.shared:d}|{recipe.aggregation}"
+
+
+def answers_of(policy_R: FloatArray, proxy_R: FloatArray, count: int = DOTS) -> FloatArray:
+    """Row numbers of ``count`` answers that stand for a policy: equally spaced in its distribution of the proxy.
+
+    The same quantile at the next pressure is the same dot, so dots move and do not jump about.
+    """
+    order_R = np.argsort(proxy_R)
+    edge_R = np.cumsum(policy_R[order_R])
+    quantile_N = (np.arange(count) + 0.5) / count * edge_R[-1]
+    rows: FloatArray = order_R[np.minimum(np.searchsorted(edge_R, quantile_N), len(order_R) - 1)]
+    return rows
+
+
+def _clouds(study: Study) -> dict[str, Any]:
+    """Dots of the first seed: the start's answers as each reward model sees them, and answers of pushed policies."""
+    settings, world = study.settings, study.world
+    trial = Trial(world, settings.reward, study.seeds[0].seed)
+    shown = stream(settings.world.seed, "lab dots").choice(len(world.gold_R), DOTS, replace=False)
+    learn: dict[str, Any] = {"gold": packed(world.gold_R[shown])}
+    push: dict[str, Any] = {}
+    for pairs in settings.pairs:
+        for noise in settings.noise:
+            proxy_R = trial.scores(Recipe(pairs, noise))[0]
+            proxy_R = proxy_R / proxy_R.std()
+            learn[f"{pairs:g}|{noise:g}"] = packed(proxy_R[shown])
+            if noise == settings.usual_noise:
+                rows_P = [answers_of(policy_at(proxy_R, d)[0], proxy_R) for d in settings.distance_P]
+                push[str(pairs)] = {
+                    "x": [packed(proxy_R[rows]) for rows in rows_P],
+                    "y": [packed(world.gold_R[rows]) for rows in rows_P],
+                }
+    truth = {
+        "length": packed(world.length_R[shown]),
+        "gold": packed(world.gold_R[shown]),
+        "bins": ((LENGTH_BINS[1:] + LENGTH_BINS[:-1]) / 2).round(3).tolist(),
+        "truth": by_length(world, world.gold_R).round(3).tolist(),
+    }
+    return {"world": truth, "learn": learn, "push": push}
+
+
+def _forecasts(study: Study) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for pairs in study.settings.pairs:
+        recipe = Recipe(pairs, study.settings.usual_noise)
+        made = [forecast(c.distance_P, c.gold_P) for c in (one.curves[recipe] for one in study.seeds)]
+        out[str(pairs)] = [
+            {
+                "form": f.form,
+                "seen": f.seen,
+                "predicted": packed(f.predicted_P),
+                **{name: round(getattr(f, name), 4) for name in ("form_error", "constant_error", "line_error")},
+            }
+            for f in made
+        ]
+    return out
+
+
+def _rounds(study: Study) -> dict[str, Any]:
+    first = study.seeds[0].rounds[True]
+    arms: dict[str, Any] = {"labels": [r.labels for r in first]}
+    for name, fresh in (("fresh", True), ("control", False)):
+        arms[name] = [
+            {q: packed(np.array([getattr(r, q) for r in one.rounds[fresh]])) for q in ("on_policy", "on_start", "gold")}
+            for one in study.seeds
+        ]
+    return arms
+
+
+def _ranges(study: Study) -> dict[str, list[float]]:
+    """Axes that hold still while a slider moves."""
+    recipes = grid(study.settings)
+    blind = [r for r in recipes if r.misspecification == 1 and r.noise == study.settings.usual_noise]
+    usual = [r for r in recipes if r.noise == study.settings.usual_noise]
+
+    def span(values: Any, *, low: float = 0.0) -> list[float]:
+        bottom, top = min(low, float(np.min(values))), float(np.max(values))
+        margin = 0.06 * (top - bottom)
+        return [round(bottom - margin, 3), round(top + margin, 3)]
+
+    gold = [study.gold(r) for r in usual]
+    variant = [study.gold(r) for r in variants(study.settings)] + [study.gold(r) for r in blind if r.members == 1]
+    rounds = [r for one in study.seeds for arm in one.rounds.values() for r in arm]
+    beliefs = [b for one in study.seeds for b in one.beliefs.values()]
+    return {
+        "gold": span([g.mean(axis=1) for g in gold]),
+        "seeds": span([study.gold(r) for r in recipes]),
+        "ensemble": span([g.mean(axis=1) for g in variant]),
+        "ensemble_seeds": span(variant),
+        "belief": span([*beliefs, by_length(study.world, study.world.gold_R)]),
+        "accuracy": [0.5, min(1.0, round(max(r.on_policy for r in rounds) + 0.03, 2))],
+        "round_gold": span([r.gold for r in rounds]),
+    }
+
+
+def label_accuracy(study: Study, noise: float) -> float:
+    """How often annotators prefer the better of two answers of the start, from 100,000 comparisons."""
+    pairs = compare(study.world.gold_R, 100_000, noise, stream(study.settings.world.seed, "lab annotators"))
+    better_N = study.world.gold_R[pairs.a_N] > study.world.gold_R[pairs.b_N]
+    return float(np.mean(better_N == pairs.a_wins_N))
+
+
+def page_figures(study: Study) -> dict[str, Any]:
+    """What the page's script reads."""
+    settings = study.settings
+    regret = regrets(study)
+    rules = [rule for rule in regret if rule != "oracle"]
+    return {
+        "scale": SCALE,
+        "responses": len(study.world.gold_R),
+        "seeds": [one.seed for one in study.seeds],
+        "t_quantile": float(stats.t.ppf(0.975, len(study.seeds) - 1)),
+        "levels": {
+            "pairs": list(settings.pairs),
+            "noise": list(settings.noise),
+            "misspecification": list(settings.misspecification),
+            "members": list(settings.members),
+            "distance": settings.distance_P.round(6).tolist(),
+        },
+        "usual": {"pairs": settings.few_pairs, "noise": settings.usual_noise},
+        "label_accuracy": {f"{noise:g}": label_accuracy(study, noise) for noise in settings.noise},
+        "ranges": _ranges(study),
+        "grid": {grid_key(recipe): _curve(study, recipe) for recipe in grid(settings)},
+        "variants": {variant_key(recipe): _curve(study, recipe) for recipe in variants(settings)},
+        "accuracies": {
+            f"{r.pairs:g}|{r.noise:g}": [one.accuracies[r] for one in study.seeds] for r in study.seeds[0].accuracies
+        },
+        "beliefs": {
+            f"{r.pairs:g}|{r.misspecification:g}": [packed(one.beliefs[r]) for one in study.seeds]
+            for r in study.seeds[0].beliefs
+        },
+        "rounds": _rounds(study),
+        "forecasts": _forecasts(study),
+        "stops": {"rules": rules, "regret": {rule: packed(regret[rule]) for rule in rules}},
+        **_clouds(study),
+    }
+
+
+def as_csv(study: Study, findings: list[Finding]) -> str:
+    """One table: a row a curve point, then a row a figure. The first column says of what."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        "table pairs noise misspecification members shared aggregation seed distance proxy gold length name value".split()
+    )
+    table.writerows(_csv_rows(study, findings))
+    return text.getvalue()
+
+
+def _csv_rows(study: Study, findings: list[Finding]) -> Iterator[list[Any]]:
+    for one in study.seeds:
+        for recipe, curve in one.curves.items():
+            made = [recipe.pairs, recipe.noise, recipe.misspecification, recipe.members, int(recipe.shared)]
+            for d, proxy, gold, length in zip(
+                curve.distance_P, curve.proxy_P, curve.gold_P, curve.length_P, strict=True
+            ):
+                figures = [f"{v:.4f}" for v in (d, proxy, gold, length)]
+                yield ["curve", *made, recipe.aggregation, one.seed, *figures, "", ""]
+    empty = [""] * 3
+    for one in study.seeds:
+        for recipe, value in one.accuracies.items():
+            yield ["accuracy", recipe.pairs, recipe.noise, recipe.misspecification, 1, 0, "mean", one.seed, "", *empty, "accuracy", f"{value:.5f}"]
+        for recipe, places in one.stops.items():
+            for rule, place in places.items():
+                point = one.curves[recipe]
+                gold = f"{point.gold_P[place]:.4f}"
+                yield ["stop", recipe.pairs, recipe.noise, recipe.misspecification, 1, 0, "mean", one.seed, f"{point.distance_P[place]:.4f}", "", gold, "", rule, ""]
+        for fresh, rounds in one.rounds.items():
+            for r in rounds:
+                for name in ("on_policy", "on_start", "gold"):
+                    yield ["round", r.labels, study.settings.usual_noise, 1, 1, 0, "mean", one.seed, "", *empty, f"{name} {'fresh' if fresh else 'control'}", f"{getattr(r, name):.5f}"]
+    for finding in findings:
+        yield ["claim", *[""] * 11, finding.name, f"{finding.figure:.5f}"]
