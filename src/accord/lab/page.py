@@ -158,7 +158,7 @@ def render(study: Study, findings: Sequence[Finding], figures: dict[str, Any], m
     meaning = {
         "checkpoints": stopping.LABELLED,
         "labels": settings.checkpoint_labels,
-        "watching": stopping.WATCHING,
+        "watching": settings.members[-1] - 1,
         "kl": settings.fixed_kl,
     }
     return environment.get_template("page.html").render(

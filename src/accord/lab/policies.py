@@ -28,11 +28,11 @@ def kl_to_start(policy_R: FloatArray) -> float:
     return float(held_R @ np.log(held_R * len(policy_R)))
 
 
-def policy_at(score_R: FloatArray, distance: float, inverse_beta: float = 1.0) -> tuple[FloatArray, float]:
+def policy_at(score_R: FloatArray, distance: float, guess: float = 0.0) -> tuple[FloatArray, float]:
     """The tilted policy whose KL to the start is distance², and its 1/β.
 
-    Newton on the inverse temperature, where d KL/dλ = λ·Var(score), inside a bracket. ``inverse_beta`` is
-    where the search starts.
+    Newton on the inverse temperature λ, where d KL/dλ = λ·Var(score), inside a bracket. ``guess`` is where the
+    search starts (0: where a normal score would have its answer).
 
     Raises:
         BadInput: the KL is not reachable: at infinite pressure the policy sits on the best responses.
@@ -40,19 +40,20 @@ def policy_at(score_R: FloatArray, distance: float, inverse_beta: float = 1.0) -
     target = distance**2
     if target == 0:
         return np.full(len(score_R), 1.0 / len(score_R)), 0.0
-    limit = float(np.log(len(score_R) / np.count_nonzero(score_R == score_R.max())))
+    top = float(score_R.max())
+    limit = float(np.log(len(score_R) / np.count_nonzero(score_R == top)))
     if target > 0.95 * limit:
         raise BadInput(
             f"a distance of {distance:g} √nats needs KL {target:.2f}, but {len(score_R)} responses with these scores"
             f" allow {limit:.2f} at most: stay below {np.sqrt(0.95 * limit):.2f}"
         )
-    low, high, scale = 0.0, np.inf, float(score_R.std())
-    inverse = inverse_beta if inverse_beta > 0 else distance / scale
+    low, high = 0.0, np.inf
+    inverse = guess or np.sqrt(2.0) * distance / float(score_R.std())
     for _ in range(MOST_STEPS):
         policy_R = tilted(score_R, inverse)
         mean = float(policy_R @ score_R)
-        # ln π = λ(score - max) - ln Σ, and ln Σ = -ln π at the largest score
-        kl = inverse * (mean - float(score_R.max())) + np.log(float(policy_R.max()) * len(score_R))
+        # ln π = λ(score - top) - ln Σ, and ln Σ = -ln π at the top
+        kl = inverse * (mean - top) + np.log(float(policy_R.max()) * len(score_R))
         if abs(kl - target) < CLOSE_ENOUGH:
             return policy_R, inverse
         low, high = (inverse, high) if kl < target else (low, inverse)
@@ -77,9 +78,11 @@ def optimise(score_R: FloatArray, distance_P: FloatArray, *values_R: FloatArray)
     score_R = finite(score_R, "scores")
     value_RV = np.stack(values_R, axis=1)
     mean_PV = np.empty((len(distance_P), len(values_R)))
-    inverse = 0.0
+    inverse, before = 0.0, 0.0
     for place, distance in enumerate(distance_P):
-        policy_R, inverse = policy_at(score_R, float(distance), inverse)
+        guess = inverse * distance / before if before else 0.0  # right for a normal score, near for others
+        policy_R, inverse = policy_at(score_R, float(distance), guess)
+        before = float(distance)
         mean_PV[place] = policy_R @ value_RV
     return list(mean_PV.T)
 

@@ -5,6 +5,8 @@ A rule is given the checkpoints of one optimisation, at P distances √KL, and n
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from accord.diagnostics.overoptimisation import MONOTONE, PEAKED, curve, fit_form
@@ -14,7 +16,6 @@ from accord.lab.preferences import compare
 from accord.lab.trial import Recipe, Trial
 
 LABELLED = 8  # checkpoints that annotators see
-WATCHING = 4  # reward models that look on and are not optimised
 
 
 def last_checkpoint(distance_P: FloatArray) -> int:
@@ -82,30 +83,34 @@ def split_half(trial: Trial, recipe: Recipe, distance_P: FloatArray) -> int:
     return int(np.argmin(np.abs(distance_P - np.mean(stops))))
 
 
-def pessimist(trial: Trial, recipe: Recipe, proxy_R: FloatArray, distance_P: FloatArray) -> int:
-    """Other pretraining runs, taught by the very same labels, look on: the lowest of their mean rewards."""
-    pairs = trial.labels(recipe)
-    watched_R = [trial.member(run, recipe.misspecification, pairs) for run in range(1, 1 + WATCHING)]
-    return turned_down(np.min(optimise(proxy_R, distance_P, *watched_R), axis=0))
-
-
 def choices(
-    trial: Trial, recipe: Recipe, distance_P: FloatArray, fixed: float, labels_each: int
+    trial: Trial, recipe: Recipe, score_KR: FloatArray, distance_P: FloatArray, fixed: float, labels_each: int
 ) -> dict[str, int]:
     """The checkpoint that each rule ships, for one reward model that is optimised to the end.
 
-    ``fixed`` is the KL budget in nats of the fixed rule; ``labels_each`` what each of the labelled checkpoints costs
-    (``predicted peak`` alone needs fresh labels, ``LABELLED`` times as many).
+    Args:
+        recipe: how the reward model was made.
+        score_KR: that reward model first, then the K - 1 that look on: other pretraining, the same labels.
+        distance_P: √KL of the checkpoints.
+        fixed: KL budget in nats of the fixed rule.
+        labels_each: labels for each of the ``LABELLED`` checkpoints of the predicted peak, the one rule that
+            needs fresh labels.
     """
-    proxy_R = trial.scores(recipe)[0]
-    (gold_P,) = optimise(proxy_R, distance_P, trial.world.gold_R)
+    gold_P, *watched_P = optimise(score_KR[0], distance_P, trial.world.gold_R, *score_KR[1:])
     distance_C = np.linspace(0.0, distance_P[-1], LABELLED + 1)
-    win_rate_C = labelled_checkpoints(trial, recipe, proxy_R, distance_C, labels_each)
+    win_rate_C = labelled_checkpoints(trial, recipe, score_KR[0], distance_C, labels_each)
     return {
         "oracle": oracle(gold_P),
         "predicted peak": predicted_peak(distance_C, win_rate_C, distance_P),
+        "pessimistic ensemble": turned_down(np.min(watched_P, axis=0)),
         "split half": split_half(trial, recipe, distance_P),
-        "pessimistic ensemble": pessimist(trial, recipe, proxy_R, distance_P),
         "fixed KL": fixed_kl(distance_P, fixed),
         "last checkpoint": last_checkpoint(distance_P),
     }
+
+
+def labels_in_training(trial: Trial, recipe: Recipe, distance: float, extra: int) -> float:
+    """Gold at a fixed distance where the ``extra`` labels that checkpoints would have cost teach the reward model."""
+    more_R = trial.scores(replace(recipe, pairs=recipe.pairs + extra))[0]
+    (gold_P,) = optimise(more_R, np.array([distance]), trial.world.gold_R)
+    return float(gold_P[0])

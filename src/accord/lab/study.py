@@ -23,7 +23,8 @@ from accord.lab.world import World, by_length, make_world
 @dataclass(frozen=True)
 class SeedResult:
     """One seed. ``accuracies`` on the start's answers and ``beliefs`` (mean proxy by length) are of single models;
-    ``rounds`` by whether labels are fresh; ``stops`` are the checkpoints that the rules ship.
+    ``rounds`` by whether labels are fresh; ``stops`` are the checkpoints that the rules ship, ``instead`` gold at the
+    fixed KL where the labels of the checkpoints go into training.
     """
 
     seed: int
@@ -32,6 +33,7 @@ class SeedResult:
     beliefs: dict[Recipe, FloatArray]
     rounds: dict[bool, list[Round]]
     stops: dict[Recipe, dict[str, int]]
+    instead: dict[Recipe, float]
     shuffled_accuracy: float
     shuffled_curve: Curve
 
@@ -69,6 +71,8 @@ def study_seed(world: World, settings: LabSettings, seed: int) -> SeedResult:
     curves: dict[Recipe, Curve] = {}
     accuracies: dict[Recipe, float] = {}
     beliefs: dict[Recipe, FloatArray] = {}
+    stops: dict[Recipe, dict[str, int]] = {}
+    instead: dict[Recipe, float] = {}
     # Members are trained once for each kind of label and eye, and then put together in several ways.
     every = sorted({*grid(settings), *variants(settings)}, key=_training)
     for _, group in itertools.groupby(every, key=_training):
@@ -82,9 +86,16 @@ def study_seed(world: World, settings: LabSettings, seed: int) -> SeedResult:
                 accuracies[recipe] = accuracy(proxy_R, world.gold_R)
             if recipe.members == 1 and recipe.noise == settings.usual_noise:
                 beliefs[recipe] = by_length(world, proxy_R / proxy_R.std())
+                if recipe.misspecification > 0:
+                    stops[recipe] = stopping.choices(
+                        trial, recipe, score_KR, distance_P, settings.fixed_kl, settings.checkpoint_labels
+                    )
+                    extra = stopping.LABELLED * settings.checkpoint_labels
+                    instead[recipe] = stopping.labels_in_training(
+                        trial, recipe, float(np.sqrt(settings.fixed_kl)), extra
+                    )
     few = Recipe(settings.few_pairs, settings.usual_noise)
     nothing_R = trial.member(0, 1.0, shuffled(trial.labels(few), stream(seed, "lab shuffle")))
-    stopped = [Recipe(n, settings.usual_noise, m) for n in settings.pairs for m in settings.misspecification if m > 0]
     return SeedResult(
         seed=seed,
         curves=curves,
@@ -94,10 +105,8 @@ def study_seed(world: World, settings: LabSettings, seed: int) -> SeedResult:
             fresh: run_rounds(trial, few, settings.rounds, float(np.sqrt(settings.round_kl)), fresh)
             for fresh in (True, False)
         },
-        stops={
-            recipe: stopping.choices(trial, recipe, distance_P, settings.fixed_kl, settings.checkpoint_labels)
-            for recipe in stopped
-        },
+        stops=stops,
+        instead=instead,
         shuffled_accuracy=accuracy(nothing_R, world.gold_R),
         shuffled_curve=trial.curve_of(nothing_R, distance_P),
     )

@@ -20,7 +20,7 @@ class Recipe:
     the labels they were shown (a bootstrap draw); otherwise each is a run of its own, shown all labels.
     """
 
-    pairs: int = 250
+    pairs: int = 300
     noise: float = 0.5
     misspecification: float = 1.0
     members: int = 1
