@@ -28,7 +28,7 @@ class LabSettings(Config):
     pairs: tuple[PairCount, ...] = (100, 200, 300, 600, 1200, 2400)
     noise: tuple[Noise, ...] = (0.25, 0.5, 1.0)
     misspecification: tuple[Share, ...] = (0.0, 0.25, 0.5, 1.0)
-    members: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (1, 2, 4, 8)
+    members: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (1, 3, 8)
     few_pairs: PairCount = Field(300, description="where a reward model is weak: items 1, 4 and 5 of the acceptance list")
     usual_noise: Noise = 0.5
     rounds: Annotated[int, Field(ge=1, le=20)] = Field(3, description="after the first")
