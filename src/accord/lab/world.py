@@ -52,8 +52,12 @@ class World:
 
 
 def standardised(values_RD: FloatArray) -> FloatArray:
-    """Each column with mean 0 and deviation 1 under the starting policy."""
-    out: FloatArray = (values_RD - values_RD.mean(axis=0)) / values_RD.std(axis=0)
+    """Each column with mean 0 and deviation 1 under the starting policy; a constant column becomes 0.
+
+    Constant ones occur: about one random unit in 10,000 is excited by no answer at all.
+    """
+    deviation_D = np.asarray(values_RD.std(axis=0))
+    out: FloatArray = (values_RD - values_RD.mean(axis=0)) / np.where(deviation_D > 0, deviation_D, 1.0)
     return out
 
 
