@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from accord.diagnostics.extrapolation import forecast
-from accord.diagnostics.statistics import FloatArray, Interval, jackknife_interval
+from accord.diagnostics.overoptimisation import fall_from_best
+from accord.diagnostics.statistics import FloatArray, Interval, cluster_sum_draws, jackknife_interval, stream
 from accord.lab.study import Study
 from accord.lab.trial import Recipe
 from accord.records import Finding
@@ -39,6 +40,13 @@ def fall(gold_PS: FloatArray) -> Interval:
     return over_seeds(fall_S)
 
 
+def best_fall(gold_PS: FloatArray) -> tuple[float, float]:
+    """The fall of the mean curve from its own best point, and its lower bound, as the diagnostics judge a real run."""
+    draws_SP = cluster_sum_draws(gold_PS.T, 2000, stream(0, "lab fall")) / gold_PS.shape[1]
+    figure, lowest, _ = fall_from_best(gold_PS, draws_SP)
+    return figure, lowest
+
+
 def _finding(
     number: int, question: str, figure: Interval, unit: str, holds: bool, sentence: str, evidence: dict[str, Any]
 ) -> Finding:
@@ -60,7 +68,13 @@ def hacking(study: Study) -> Finding:
         f"With {blind.pairs} pairs the proxy {'rises' if rises else 'does not rise'} at every step for every seed. Gold"
         f" falls from its peak by {falls.show()} where the model is misspecified, by {stays.show()} where it is not."
     )
-    evidence = {"proxy_rises": rises, "fall_misspecified": falls, "fall_well_specified": stays}
+    evidence = {
+        "proxy_rises": rises,
+        "fall_misspecified": falls,
+        "fall_well_specified": stays,
+        "mean_curve_fall_and_lower_bound_misspecified": best_fall(study.gold(blind)),
+        "mean_curve_fall_and_lower_bound_well_specified": best_fall(study.gold(knowing)),
+    }
     question = "Does gold fall while the proxy rises, and only where the reward model is blind to something?"
     return _finding(1, question, falls, "gold, peak minus end, misspecified", holds, sentence, evidence)
 
@@ -115,15 +129,21 @@ def more_labels(study: Study) -> Finding:
 def together(study: Study) -> Finding:
     """(4) An ensemble of different pretraining runs does not fall; one whose members share their blindness does."""
     most = study.settings.members[-1]
-    own = fall(study.gold(_usual(study, members=most)))
-    shared = fall(study.gold(_usual(study, members=most, shared=True)))
-    single_PS, own_PS = study.gold(_usual(study)), study.gold(_usual(study, members=most))
+    single_PS = study.gold(_usual(study))
+    own_PS, shared_PS = (study.gold(_usual(study, members=most, shared=together)) for together in (False, True))
+    own, shared = fall(own_PS), fall(shared_PS)
     better = over_seeds(own_PS[-1] - single_PS[-1])
     sentence = (
         f"Peak minus end for {most} members: {own.show()} with a pretraining run each, {shared.show()} where all share"
         f" one. At the end the ensemble's gold is {better.show()} above the single model's."
     )
-    evidence = {"fall_own": own, "fall_shared": shared, "gold_at_end_over_single": better}
+    evidence = {
+        "fall_own": own,
+        "fall_shared": shared,
+        "gold_at_end_over_single": better,
+        "mean_curve_fall_and_lower_bound_own": best_fall(own_PS),
+        "mean_curve_fall_and_lower_bound_shared": best_fall(shared_PS),
+    }
     question = "Does an ensemble stop the fall, and does a shared error survive it?"
     holds = not own.low > 0 and shared.low > 0
     return _finding(4, question, own, "gold, peak minus end, ensemble", holds, sentence, evidence)
@@ -171,7 +191,7 @@ def stopping_in_time(study: Study) -> Finding:
     regret_S = regrets(study)
     against = {other: over_seeds(regret_S[other] - regret_S[THE_RULE]) for other in ("fixed KL", "last checkpoint")}
     labelled = over_seeds(regret_S["fixed KL"] - regret_S[LABELLED_RULE])
-    instead = over_seeds(_labels_in_training(study) - _shipped(study, LABELLED_RULE))
+    instead = over_seeds(labels_in_training(study) - shipped(study, LABELLED_RULE))
     listed = ", ".join(f"{rule} {values.mean():.3f}" for rule, values in regret_S.items() if rule != "oracle")
     sentence = (
         f"Gold lost against the best checkpoint, mean over {len(study.seeds[0].stops)} reward models a seed: {listed}. The"
@@ -189,13 +209,13 @@ def stopping_in_time(study: Study) -> Finding:
     return _finding(6, question, worst, "gold saved against the better simple rule", holds, sentence, evidence)
 
 
-def _shipped(study: Study, rule: str) -> FloatArray:
+def shipped(study: Study, rule: str) -> FloatArray:
     """gold_S of the checkpoints that a rule ships, mean over recipes."""
     found = [[one.curves[recipe].gold_P[places[rule]] for recipe, places in one.stops.items()] for one in study.seeds]
     return np.mean(found, axis=1)
 
 
-def _labels_in_training(study: Study) -> FloatArray:
+def labels_in_training(study: Study) -> FloatArray:
     """gold_S at the fixed KL where the labels of the checkpoints taught the reward model, mean over recipes."""
     return np.array([np.mean(list(one.instead.values())) for one in study.seeds])
 

@@ -85,6 +85,18 @@ function legend(svg, at, series) {
   }
 }
 
+let clips = 0;
+
+// Intervals may reach beyond the axes: what lies outside the plotting area, but for a marker's width, is cut off.
+function clip(svg, at) {
+  clips += 1;
+  const area = make("clipPath", { id: `clip-${clips}` });
+  const { left, right, top, bottom } = at.edge;
+  area.append(make("rect", { x: left - 6, y: top - 6, width: at.width - left - right + 12, height: at.height - top - bottom + 7 }));
+  svg.append(area);
+  return `url(#clip-${clips})`;
+}
+
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function begin(svg, at, spec) {
@@ -103,7 +115,11 @@ function drawLines(svg, spec) {
   if (spec.here !== undefined) {
     const x = at.x(spec.here);
     svg.append(make("line", { x1: x, x2: x, y1: at.edge.top, y2: at.height - at.edge.bottom, class: "here" }));
+    if (spec.hereName) svg.append(make("text", { x: clamp(x, 90, at.width - 60), y: at.edge.top - 2, class: "note", "text-anchor": "middle" }, spec.hereName));
   }
+  const whole = svg;
+  svg = make("g", { "clip-path": clip(svg, at) });
+  whole.append(svg);
   for (const one of spec.series) {
     const points = one.x.map((v, i) => [at.x(v), at.y(one.y[i])]);
     if (one.low && !one.whiskers) {
@@ -122,7 +138,7 @@ function drawLines(svg, spec) {
       svg.append(marker(one.marker || "circle", x, y, `${one.style} mark`, 1.35));
     }
   }
-  if (spec.legend) legend(svg, at, spec.series);
+  if (spec.legend) legend(whole, at, spec.series);
 }
 
 // points: dots of the start, over: dots of the policy; levels: {x | y, style} means as lines across.
@@ -145,6 +161,10 @@ function drawCloud(svg, spec) {
       ? { x1: at.x(line.x), x2: at.x(line.x), y1: at.edge.top, y2: at.height - at.edge.bottom }
       : { x1: at.edge.left, x2: at.width - at.edge.right, y1: at.y(line.y), y2: at.y(line.y) };
     svg.append(make("line", { ...mark, class: `${line.style} stroke` }));
+    const note = line.x !== undefined
+      ? { x: at.x(line.x), y: at.edge.top - 5, "text-anchor": "middle" }
+      : { x: at.width - at.edge.right, y: at.y(line.y) - 5, "text-anchor": "end" };
+    svg.append(make("text", { ...note, class: "note" }, line.name));
   }
 }
 

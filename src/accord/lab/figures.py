@@ -12,9 +12,10 @@ from scipy import stats
 
 from accord.diagnostics.extrapolation import forecast
 from accord.diagnostics.statistics import FloatArray, stream
-from accord.lab.acceptance import regrets
+from accord.lab.acceptance import LABELLED_RULE, labels_in_training, over_seeds, regrets, shipped
 from accord.lab.policies import policy_at
 from accord.lab.preferences import compare
+from accord.lab.stopping import LABELLED
 from accord.lab.study import Study, grid, variants
 from accord.lab.trial import Recipe, Trial
 from accord.lab.world import LENGTH_BINS, by_length
@@ -86,6 +87,13 @@ def _clouds(study: Study) -> dict[str, Any]:
     return {"world": truth, "learn": learn, "push": push}
 
 
+def _span(values: Any, low: float = 0.0) -> list[float]:
+    """An axis that holds all values and ``low``, with a margin."""
+    bottom, top = min(low, float(np.min(values))), float(np.max(values))
+    margin = 0.06 * (top - bottom)
+    return [round(bottom - margin, 3), round(top + margin, 3)]
+
+
 def _forecasts(study: Study) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for pairs in study.settings.pairs:
@@ -114,29 +122,29 @@ def _rounds(study: Study) -> dict[str, Any]:
     return arms
 
 
-def _ranges(study: Study) -> dict[str, list[float]]:
+def _ranges(study: Study, clouds: dict[str, Any]) -> dict[str, list[float]]:
     """Axes that hold still while a slider moves."""
     recipes = grid(study.settings)
     blind = [r for r in recipes if r.misspecification == 1 and r.noise == study.settings.usual_noise]
     usual = [r for r in recipes if r.noise == study.settings.usual_noise]
 
-    def span(values: Any, *, low: float = 0.0) -> list[float]:
-        bottom, top = min(low, float(np.min(values))), float(np.max(values))
-        margin = 0.06 * (top - bottom)
-        return [round(bottom - margin, 3), round(top + margin, 3)]
-
     gold = [study.gold(r) for r in usual]
     variant = [study.gold(r) for r in variants(study.settings)] + [study.gold(r) for r in blind if r.members == 1]
     rounds = [r for one in study.seeds for arm in one.rounds.values() for r in arm]
     beliefs = [b for one in study.seeds for b in one.beliefs.values()]
+    dots = [np.array([cloud[axis] for cloud in clouds["push"].values()]) / SCALE for axis in ("x", "y")]
     return {
-        "gold": span([g.mean(axis=1) for g in gold]),
-        "seeds": span([study.gold(r) for r in recipes]),
-        "ensemble": span([g.mean(axis=1) for g in variant]),
-        "ensemble_seeds": span(variant),
-        "belief": span([*beliefs, by_length(study.world, study.world.gold_R)]),
-        "accuracy": [0.5, min(1.0, round(max(r.on_policy for r in rounds) + 0.03, 2))],
-        "round_gold": span([r.gold for r in rounds]),
+        "cloud_proxy": _span(dots[0]),
+        "cloud_gold": _span(dots[1]),
+        "learn": _span([np.array(v) / SCALE for key, v in clouds["learn"].items() if key != "gold"]),
+        "one_blind": _span([study.gold(r) for r in blind if r.members == 1]),
+        "gold": _span([g.mean(axis=1) for g in gold]),
+        "seeds": _span([study.gold(r) for r in recipes]),
+        "ensemble": _span([g.mean(axis=1) for g in variant]),
+        "ensemble_seeds": _span(variant),
+        "belief": _span([*beliefs, by_length(study.world, study.world.gold_R)]),
+        "accuracy": _span([r.on_policy for r in rounds], low=0.5),
+        "round_gold": _span([r.gold for r in rounds]),
     }
 
 
@@ -150,7 +158,9 @@ def label_accuracy(study: Study, noise: float) -> float:
 def page_figures(study: Study) -> dict[str, Any]:
     """What the page's script reads."""
     settings = study.settings
+    clouds = _clouds(study)
     regret = regrets(study)
+    instead = over_seeds(labels_in_training(study) - shipped(study, LABELLED_RULE))
     rules = [rule for rule in regret if rule != "oracle"]
     return {
         "scale": SCALE,
@@ -166,7 +176,7 @@ def page_figures(study: Study) -> dict[str, Any]:
         },
         "usual": {"pairs": settings.few_pairs, "noise": settings.usual_noise},
         "label_accuracy": {f"{noise:g}": label_accuracy(study, noise) for noise in settings.noise},
-        "ranges": _ranges(study),
+        "ranges": _ranges(study, clouds),
         "grid": {grid_key(recipe): _curve(study, recipe) for recipe in grid(settings)},
         "variants": {variant_key(recipe): _curve(study, recipe) for recipe in variants(settings)},
         "accuracies": {
@@ -178,8 +188,15 @@ def page_figures(study: Study) -> dict[str, Any]:
         },
         "rounds": _rounds(study),
         "forecasts": _forecasts(study),
-        "stops": {"rules": rules, "regret": {rule: packed(regret[rule]) for rule in rules}},
-        **_clouds(study),
+        "stops": {
+            "rules": rules,
+            "regret": {rule: packed(regret[rule]) for rule in rules},
+            "equal_labels": (
+                f"Nothing is free: the {LABELLED * settings.checkpoint_labels} labels of the {LABELLED_RULE}, spent on"
+                f" training the reward model instead, and then a fixed KL, give {instead.show()} more gold."
+            ),
+        },
+        **clouds,
     }
 
 

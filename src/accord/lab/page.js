@@ -41,8 +41,8 @@ const highest = (values) => values.indexOf(Math.max(...values));
 const SHOWN = {
   pairs: (v) => `${v.toLocaleString("en")} pairs`,
   noise: (v) => `${percent(DATA.label_accuracy[v])} of labels right`,
-  misspecification: (v) => (v === 0 ? "nothing is hidden" : v === 1 ? "all is hidden" : `${percent(v)} faded`),
-  members: (v) => (v === 1 ? "1 reward model" : `${v} reward models`),
+  misspecification: (v) => (v === 0 ? "nothing" : v === 1 ? "everything" : `${percent(v)}, “too long” first`),
+  members: (v) => String(v),
   distance: (v) => `KL ${show(v * v, v * v < 1 ? 2 : 1)} nats`,
   seed: (v) => `seed ${v}`,
 };
@@ -60,12 +60,13 @@ function lines(svg, spec) {
   drawLines(svg, { size: SIZE(svg), ...PRESSURE, y: RANGE.gold, zero: true, legend: true, yLabel: "deviations above the start", ...spec });
 }
 
-function proxyAndGold(svg, c, here, title) {
+function proxyAndGold(svg, c, here, title, hereName) {
   lines(svg, {
     title,
     description: `At KL ${show(D[here] ** 2)} the proxy is ${show(c.proxy[here])} and gold ${show(c.gold[here])}; gold is highest at KL ${show(D[highest(c.gold)] ** 2)}.`,
     y: [Math.min(RANGE.gold[0], ...c.low), Math.max(...c.proxy) * 1.04],
     here: D[here],
+    hereName,
     series: [
       { name: "proxy", style: "proxy", x: D, y: c.proxy, at: here, marker: "circle" },
       { name: "gold, mean of seeds", style: "gold", x: D, y: c.gold, low: c.low, high: c.high, at: here, marker: "diamond", dashed: true },
@@ -80,7 +81,7 @@ const DRAW = {
     const w = DATA.world;
     drawCloud(svg, {
       size: SIZE(svg), title: "How good each answer is, by its length", description: "Gold is highest at a middling length.",
-      x: [-3.2, 3.2], y: [-5, 3.5], xLabel: "length, in deviations from the mean", yLabel: "gold: how good it truly is",
+      x: [-3.2, 3.2], y: RANGE.cloud_gold, xLabel: "length, in deviations from the mean", yLabel: "gold: how good it truly is",
       points: dots(w.length, w.gold), series: [{ style: "gold", x: w.bins, y: w.truth }],
     });
   },
@@ -89,8 +90,8 @@ const DRAW = {
     const accuracy = interval(DATA.accuracies[key]);
     drawCloud(svg, {
       size: SIZE(svg), title: "What the reward model thinks, and the truth", description: `Accuracy ${percent(accuracy.mean)}.`,
-      x: [-3.5, 3.5], y: [-5, 3.5], xLabel: "proxy: what the reward model thinks", yLabel: "gold: how good it truly is",
-      points: dots(DATA.learn[key], DATA.learn.gold), series: [{ style: "reference", dashed: true, x: [-3.5, 3.5], y: [-3.5, 3.5] }],
+      x: RANGE.learn, y: RANGE.cloud_gold, xLabel: "proxy: what the reward model thinks", yLabel: "gold: how good it truly is",
+      points: dots(DATA.learn[key], DATA.learn.gold), series: [{ style: "reference", dashed: true, x: [-3, 2.2], y: [-3, 2.2] }],
     });
     say(`Of two answers the reward model picks the better one ${percent(accuracy.mean)} of the time (95% interval over seeds ${percent(accuracy.low)} to ${percent(accuracy.high)}).`);
   },
@@ -98,10 +99,10 @@ const DRAW = {
     const here = D.indexOf(s.distance);
     const moved = DATA.push[s.pairs];
     drawCloud(cloud, {
-      size: SIZE(cloud), title: "Answers of the pushed policy", description: "Each dot is an answer that the policy gives; grey dots are the start's.",
+      size: SIZE(cloud), title: `Answers of the pushed policy, seed ${DATA.seeds[0]}`, description: "Each dot is an answer that the policy gives; grey dots are the start's.",
       x: RANGE.cloud_proxy, y: RANGE.cloud_gold, xLabel: "proxy: what it is optimised for", yLabel: "gold: how good it truly is",
       points: dots(moved.x[0], moved.y[0]), over: dots(moved.x[here], moved.y[here]),
-      levels: [{ y: mean(unpack(moved.y[here])), style: "gold" }, { x: mean(unpack(moved.x[here])), style: "proxy" }],
+      levels: [{ y: mean(unpack(moved.y[here])), style: "gold", name: "mean gold" }, { x: mean(unpack(moved.x[here])), style: "proxy", name: "mean proxy" }],
     });
     const c = gridCurve({ ...s, noise: usual.noise, misspecification: 1, members: 1 });
     proxyAndGold(graph, c, here, "The same, as curves");
@@ -120,13 +121,13 @@ const DRAW = {
       ],
     });
     const c = gridCurve({ ...s, noise: usual.noise, members: 1 });
-    proxyAndGold(graph, c, highest(c.gold), "Proxy and gold as the policy is pushed");
+    proxyAndGold(graph, c, highest(c.gold), "Proxy and gold as the policy is pushed", "gold is highest");
     say(fallSentence(c));
   },
   variance([graph, peaks], s, say) {
     const c = gridCurve({ ...s, noise: usual.noise, misspecification: 1, members: 1 });
     lines(graph, {
-      title: "Gold, one line for each seed", description: fallSentence(c), y: RANGE.seeds,
+      title: "Gold, one line for each seed", description: fallSentence(c), y: RANGE.one_blind,
       series: c.seeds.map((one, i) => ({ name: i ? "" : "gold, each seed; the mark is its peak", style: "gold", thin: true, x: D, y: one, at: highest(one), marker: "diamond" })),
     });
     const best = levels.pairs.map((pairs) => {

@@ -48,10 +48,10 @@ CONTENTS = (
 RULES = {
     "predicted peak": "annotators compare answers of {checkpoints} checkpoints with the start's, {labels} pairs each; a"
     " curve is fitted to the win rates, and its top is shipped. The only rule that costs fresh labels.",
-    "split half": "two reward models, each from one half of the labels. One is optimised while the other looks on; stop when"
-    " the other says it gets worse.",
     "pessimistic ensemble": "{watching} reward models of other pretraining, taught by the same labels, look on; stop when the"
     " most pessimistic of them says it gets worse.",
+    "split half": "two reward models, each from one half of the labels. One is optimised while the other looks on; stop when"
+    " the other says it gets worse.",
     "fixed KL": "stop at {kl:g} nats, always. The number was the best one on the development seeds.",
     "last checkpoint": "do not stop. The proxy is at its highest.",
 }
@@ -65,18 +65,22 @@ AGGREGATIONS = (
 def snippets() -> dict[str, list[Snippet]]:
     """The code behind each section, with the line that matters."""
     return {
-        "world": [snippet(world.make_world, "liked_length_R =", "network_R = ")],
-        "learn": [snippet(preferences.preferred, "return"), snippet(reward._loss, "return")],
+        "world": [snippet(world.make_world, "network_R = ", "liked_length_R =")],
+        "learn": [snippet(preferences.preferred, "return"), snippet(reward.fit_loss, "return")],
         "push": [snippet(policies.tilted, "weight_R = "), snippet(policies.optimise, "mean_PV[place]")],
         "blind": [snippet(reward.seen, "seen_U = ", "seen_C = ")],
         "variance": [snippet(trial.Trial.labels, "stream("), snippet(trial.Trial.visible, "stream(")],
-        "ensemble": [snippet(ensembles.aggregate), snippet(ensembles.uncertainty_weighted, "out")],
+        "ensemble": [
+            snippet(ensembles.mean, "out: "),
+            snippet(ensembles.worst_case, "out: "),
+            snippet(ensembles.uncertainty_weighted, "out: "),
+        ],
         "rounds": [snippet(rounds.run_rounds, "policy_R if fresh else None")],
         "forecast": [
-            snippet(overoptimisation._columns, "d(α - β d)", "-distance_P * logs"),
-            snippet(extrapolation.forecast, "fit_form("),
+            snippet(overoptimisation.columns, "d(α - β d)", "-(distance_P**2)", "-distance_P * logs"),
+            snippet(extrapolation.forecast, "fits = "),
         ],
-        "stops": [snippet(stopping.turned_down, "argmax"), snippet(stopping.predicted_peak, "argmax")],
+        "stops": [snippet(stopping.choices, '"pessimistic ensemble"'), snippet(stopping.turned_down, "argmax")],
     }
 
 
@@ -173,7 +177,7 @@ def render(study: Study, findings: Sequence[Finding], figures: dict[str, Any], m
         static=static_charts(study),
         snippets=snippets(),
         aggregations=AGGREGATIONS,
-        most_members=settings.members[-1],
+        members=settings.members,
         rules=[(name, text.format(**meaning)) for name, text in RULES.items()],
         seeds=[one.seed for one in study.seeds],
         findings=findings,

@@ -70,7 +70,7 @@ def fit_bradley_terry(winner_ND: FloatArray, loser_ND: FloatArray, ridge: float)
     if len(gap_ND) == 0 or not ridge > 0:
         raise BadInput(f"a reward model needs 1 pair or more and a ridge above 0, got {len(gap_ND)} and {ridge:g}")
     weight_D = np.zeros(gap_ND.shape[1])
-    loss = _loss(gap_ND, weight_D, ridge)
+    loss = fit_loss(gap_ND, weight_D, ridge)
     for _ in range(MOST_STEPS):
         wrong_N = special.expit(-(gap_ND @ weight_D))
         gradient_D = ridge * weight_D - wrong_N @ gap_ND
@@ -80,13 +80,14 @@ def fit_bradley_terry(winner_ND: FloatArray, loser_ND: FloatArray, ridge: float)
         if np.abs(step_D).max() < CONVERGED:
             return weight_D - step_D
         size = 1.0
-        while (after := _loss(gap_ND, weight_D - size * step_D, ridge)) > loss and size > 1e-6:
+        while (after := fit_loss(gap_ND, weight_D - size * step_D, ridge)) > loss and size > 1e-6:
             size /= 2
         weight_D, loss = weight_D - size * step_D, after
     raise BadInput(f"Newton's method did not settle in {MOST_STEPS} steps: use a larger ridge than {ridge:g}")
 
 
-def _loss(gap_ND: FloatArray, weight_D: FloatArray, ridge: float) -> float:
+def fit_loss(gap_ND: FloatArray, weight_D: FloatArray, ridge: float) -> float:
+    """Σ -ln σ(margin) + ridge/2·|weight|², in nats."""
     margin_N = gap_ND @ weight_D
     return float(np.logaddexp(0.0, -margin_N).sum() + ridge / 2 * (weight_D @ weight_D))
 

@@ -25,7 +25,7 @@ Object.assign(DRAW, {
     drawn(known, "on_policy", "Does the reward model know what the policy says?", "accuracy on the policy's own answers", RANGE.accuracy);
     drawn(gold, "gold", "And is the next policy better?", "gold at the same KL", RANGE.round_gold);
     const at = (arm) => interval(arms[arm].map((one) => one.on_policy[1] / DATA.scale)).mean;
-    say(`After one round of ${arms.labels[0]} new labels: ${percent(at("fresh"))} right with fresh ones, ${percent(at("control"))} with as many more of the old ones.`);
+    say(`After one more round of ${arms.labels[0]} new labels: ${percent(at("fresh"))} right with fresh ones, ${percent(at("control"))} with as many more of the old ones.`);
   },
   forecast([svg], s, say) {
     const made = DATA.forecasts[s.pairs][s.seed];
@@ -34,7 +34,7 @@ Object.assign(DRAW, {
     const guess = unpack(made.predicted);
     lines(svg, {
       title: "A curve fitted to the first 60%, and what came after", description: `The error on the rest is ${show(made.form_error)}.`,
-      y: RANGE.seeds, here: D[cut - 1],
+      y: RANGE.one_blind, here: D[cut - 1], hereName: "fitted | predicted",
       series: [
         { name: "gold", style: "gold", x: D, y: gold, marker: "diamond", dots: true },
         { name: "fitted, then predicted", style: "policy", x: D, y: guess, dashed: true },
@@ -48,7 +48,7 @@ Object.assign(DRAW, {
     const size = SIZE(svg);
     drawDots(svg, { size, title: "Gold lost by stopping where each rule says", description: rows.map((r) => `${r.rule} ${show(r.mean, 3)}`).join(", "), x: [0, Math.max(...rows.map((r) => r.high)) * 1.08], xLabel: "gold lost against the best checkpoint", rows });
     const best = rows.slice().sort((a, b) => a.mean - b.mean)[0];
-    say(`${best.rule} loses least: ${show(best.mean, 3)} deviations of gold.`);
+    say(`The ${best.rule} loses least: ${show(best.mean, 3)} deviations of gold. ${DATA.stops.equal_labels}`);
   },
   play([graph, lengths], s, say) {
     const here = D.indexOf(s.distance);

@@ -9,34 +9,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+LEFT_OUT = "⋯"
+AROUND = 1  # lines kept before and after a marked one
+
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A function without its docstring; ``lines`` are (text, whether it is the one to look at)."""
+    """Part of a function; ``lines`` are (text, whether it is one to look at), ``line`` the number of the first such."""
 
     file: str
-    first_line: int
+    line: int
     lines: tuple[tuple[str, bool], ...]
 
 
 def snippet(function: Callable[..., Any], *marked: str) -> Snippet:
-    """The source of a function with the lines marked that contain one of ``marked``.
+    """A function's head and the lines that hold one of ``marked``, with their neighbours and without the docstring.
 
     Raises:
         ValueError: one of ``marked`` is no longer in the source: whoever changed the code must look at the page's text.
     """
-    lines, first = inspect.getsourcelines(function)
-    text = textwrap.dedent("".join(lines))
+    source, first = inspect.getsourcelines(function)
+    text = textwrap.dedent("".join(source))
     node = ast.parse(text).body[0]
     assert isinstance(node, ast.FunctionDef)
-    kept = text.splitlines()
-    if ast.get_docstring(node) is not None:
-        end = node.body[0].end_lineno or 0
-        kept[node.body[0].lineno - 1 : end] = []
-    while kept and kept[0].startswith("@"):  # a decorator says nothing about the figure
-        kept.pop(0)
+    documented = ast.get_docstring(node) is not None
+    body = node.body[1:] if documented else node.body
+    start = body[0].lineno - 1  # of the body; the head is what stands before the docstring
+    head_end = node.body[0].lineno - 1
+    lines = text.splitlines()
+    chosen = {i for i in range(start, len(lines)) if any(fragment in lines[i] for fragment in marked)}
     for fragment in marked:
-        if not any(fragment in line for line in kept):
+        if not any(fragment in lines[i] for i in chosen):
             raise ValueError(f"{function.__qualname__} no longer holds {fragment!r}: mend the page's snippets")
-    shown = tuple((line, any(fragment in line for fragment in marked)) for line in kept)
-    return Snippet(function.__module__.replace(".", "/") + ".py", first, shown)
+    near = {j for i in chosen for j in range(i - AROUND, i + AROUND + 1) if start <= j < len(lines)}
+    shown: list[tuple[str, bool]] = [(line, False) for line in lines[node.lineno - 1 : head_end]]
+    before = start - 1
+    for i in sorted(near):
+        if i > before + 1:
+            indent = " " * (len(lines[i]) - len(lines[i].lstrip()))
+            shown.append((indent + LEFT_OUT, False))
+        shown.append((lines[i], i in chosen))
+        before = i
+    if before < len(lines) - 1:
+        shown.append(("    " + LEFT_OUT, False))
+    return Snippet(function.__module__.replace(".", "/") + ".py", first + min(chosen), tuple(shown))
