@@ -48,12 +48,12 @@ def seen(world: World, units: int, misspecification: float) -> Mask:
     """seen_D: which columns of ``visible`` a reward model sees: the raw features always.
 
     At misspecification 0 it sees the causes of gold and no random units, and can express gold exactly. The causes are
-    hidden one after the other, "too long" first, and random units take their place, until at 1 only those are left.
+    hidden one after the other, "too long" last, and random units take their place, until at 1 only those are left.
     """
     causes = world.cause_RC.shape[1]
     seen_F = np.ones(world.feature_RF.shape[1], dtype=bool)
     seen_U = np.arange(units) < round(misspecification * units)
-    seen_C = np.arange(causes) >= np.ceil(misspecification * causes)
+    seen_C = np.arange(causes) < round((1 - misspecification) * causes)
     return np.concatenate([seen_F, seen_U, seen_C])
 
 

@@ -27,13 +27,16 @@ class LabSettings(Config):
     points: Annotated[int, Field(ge=11)] = Field(25, description="checkpoints, the start among them")
     pairs: tuple[PairCount, ...] = (100, 200, 300, 600, 1200, 2400)
     noise: tuple[Noise, ...] = (0.25, 0.5, 1.0)
-    misspecification: tuple[Share, ...] = (0.0, 0.25, 0.5, 1.0)
+    misspecification: tuple[Share, ...] = (0.0, 0.5, 0.75, 1.0)
     members: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (1, 3, 8)
     few_pairs: PairCount = Field(300, description="where a reward model is weak: items 1, 4 and 5 of the acceptance list")
     usual_noise: Noise = 0.5
+    annotator_bias: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="gold that biased annotators wrongly give a deviation of length"
+    )
     rounds: Annotated[int, Field(ge=1, le=20)] = Field(3, description="after the first")
     round_kl: Annotated[float, Field(gt=0)] = Field(2.25, description="nats, of every round's policy")
-    fixed_kl: Annotated[float, Field(gt=0)] = Field(1.69, description="nats: the budget of the fixed stop rule")
+    fixed_kl: Annotated[float, Field(gt=0)] = Field(2.89, description="nats: the budget of the fixed stop rule")
     checkpoint_labels: Annotated[int, Field(ge=1)] = Field(100, description="labels for each labelled checkpoint")
 
     @model_validator(mode="after")

@@ -60,9 +60,12 @@ def grid(settings: LabSettings) -> list[Recipe]:
 
 
 def variants(settings: LabSettings) -> list[Recipe]:
-    """Ensembles at the usual noise, blind: how they are put together, and whether members share their pretraining."""
-    shapes = itertools.product(settings.pairs, settings.members[1:], (False, True), AGGREGATIONS)
-    return [Recipe(n, settings.usual_noise, 1.0, k, shared, how) for n, k, shared, how in shapes]
+    """Ensembles at the usual noise, blind: by what their members share beside the labels (nothing, the pretraining,
+    annotators with a taste for length) and by how they are put together.
+    """
+    shared = ((False, 0.0), (True, 0.0), (False, settings.annotator_bias))
+    shapes = itertools.product(settings.pairs, settings.members[1:], shared, AGGREGATIONS)
+    return [Recipe(n, settings.usual_noise, 1.0, k, same, how, bias) for n, k, (same, bias), how in shapes]
 
 
 def study_seed(world: World, settings: LabSettings, seed: int) -> SeedResult:
@@ -112,8 +115,8 @@ def study_seed(world: World, settings: LabSettings, seed: int) -> SeedResult:
     )
 
 
-def _training(recipe: Recipe) -> tuple[float, float, float, bool]:
-    return recipe.pairs, recipe.noise, recipe.misspecification, recipe.shared
+def _training(recipe: Recipe) -> tuple[float, float, float, bool, float]:
+    return recipe.pairs, recipe.noise, recipe.misspecification, recipe.shared, recipe.length_bias
 
 
 def run_study(
