@@ -30,7 +30,9 @@ def measure(world: int, seeds: int, workers: int) -> list[Finding]:
     findings = acceptance(run_study(settings, workers))
     print(f"\nworld {world}, seeds 0 to {seeds - 1}, {time.perf_counter() - started:.0f} s", flush=True)
     for finding in findings:
-        print(f"| {finding.name[-1]} | {'holds' if finding.verdict == 'good' else 'does not hold'} | {finding.sentence} |")
+        print(
+            f"| {finding.name[-1]} | {'holds' if finding.verdict == 'good' else 'does not hold'} | {finding.sentence} |"
+        )
     return findings
 
 

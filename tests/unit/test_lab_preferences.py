@@ -22,7 +22,9 @@ def test_comparisons_are_of_the_policy_that_was_asked() -> None:
     drawn = draw(policy, np.random.default_rng(1).random(20_000), 4)
     assert set(drawn.tolist()) == {1, 3}
     assert np.mean(drawn == 1) == pytest.approx(0.7, abs=0.015)
-    assert np.bincount(draw(None, np.random.default_rng(2).random(20_000), 4)) / 20_000 == pytest.approx(0.25, abs=0.015)
+    assert np.bincount(draw(None, np.random.default_rng(2).random(20_000), 4)) / 20_000 == pytest.approx(
+        0.25, abs=0.015
+    )
 
 
 def test_better_answers_win_more_often() -> None:
@@ -38,7 +40,11 @@ def test_pairs_are_joined_and_cut() -> None:
     pairs = Pairs(np.array([0, 1]), np.array([2, 3]), np.array([True, False]))
     both = pairs + pairs[1:]
     assert len(both) == 3
-    assert (both.a_N.tolist(), both.b_N.tolist(), both.a_wins_N.tolist()) == ([0, 1, 1], [2, 3, 3], [True, False, False])
+    assert (both.a_N.tolist(), both.b_N.tolist(), both.a_wins_N.tolist()) == (
+        [0, 1, 1],
+        [2, 3, 3],
+        [True, False, False],
+    )
 
 
 def counted(score: np.ndarray, gold: np.ndarray, policy: np.ndarray) -> float:

@@ -57,7 +57,9 @@ def test_the_world_is_what_it_says(trial: Trial) -> None:
     assert np.abs(left).max() < 1e-9
     # Concave in the length: answers of middling length beat both ends on average.
     third = np.digitize(world.length_R, np.quantile(world.length_R, [0.1, 0.9]))
-    assert world.gold_R[third == 1].mean() > max(world.gold_R[third == 0].mean(), world.gold_R[third == 2].mean())
+    assert world.gold_R[third == 1].mean() > max(
+        world.gold_R[third == 0].mean(), world.gold_R[third == 2].mean()
+    )
 
 
 def test_a_well_specified_model_learns_gold_and_a_blind_one_does_not(trial: Trial) -> None:

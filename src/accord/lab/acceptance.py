@@ -19,7 +19,9 @@ from accord.lab.study import Study
 from accord.lab.trial import Recipe
 from accord.records import Finding
 
-THE_RULE = "pessimistic ensemble"  # chosen on development seeds: of the rules that cost no labels, it lost least
+THE_RULE = (
+    "pessimistic ensemble"  # chosen on development seeds: of the rules that cost no labels, it lost least
+)
 LABELLED_RULE = "predicted peak"
 
 
@@ -49,7 +51,13 @@ def best_fall(gold_PS: FloatArray) -> tuple[float, float]:
 
 
 def _finding(
-    number: int, question: str, figure: Interval, unit: str, holds: bool, sentence: str, evidence: dict[str, Any]
+    number: int,
+    question: str,
+    figure: Interval,
+    unit: str,
+    holds: bool,
+    sentence: str,
+    evidence: dict[str, Any],
 ) -> Finding:
     verdict = "good" if holds else "bad"
     return Finding(f"lab_{number}", question, figure.figure, figure.bounds, unit, verdict, sentence, evidence)
@@ -84,12 +92,17 @@ def foresight(study: Study) -> Finding:
     """(2) Gao et al.'s forms, fitted to the first 60% of the distances, predict the rest."""
     gain_by: dict[str, list[float]] = {"constant": [], "line": [], "form": []}
     for one in study.seeds:
-        made = [forecast(c.distance_P, c.gold_P) for c in (one.curves[_usual(study, pairs=n)] for n in study.settings.pairs)]
+        made = [
+            forecast(c.distance_P, c.gold_P)
+            for c in (one.curves[_usual(study, pairs=n)] for n in study.settings.pairs)
+        ]
         gain_by["form"].append(float(np.mean([f.form_error for f in made])))
         gain_by["constant"].append(float(np.mean([f.constant_error for f in made])))
         gain_by["line"].append(float(np.mean([f.line_error for f in made])))
     error_S = {name: np.array(values) for name, values in gain_by.items()}
-    over_constant, over_line = (over_seeds(error_S[other] - error_S["form"]) for other in ("constant", "line"))
+    over_constant, over_line = (
+        over_seeds(error_S[other] - error_S["form"]) for other in ("constant", "line")
+    )
     sentence = (
         f"Root mean squared error on the unseen 40% of the distances: form {error_S['form'].mean():.3f}, constant"
         f" {error_S['constant'].mean():.3f}, line {error_S['line'].mean():.3f}; the form's error is smaller by"
@@ -100,7 +113,9 @@ def foresight(study: Study) -> Finding:
     worst = min(over_constant, over_line, key=lambda gain: gain.figure)
     holds = over_constant.low > 0 and over_line.low > 0
     question = "Does a curve fitted to the first 60% of the distances predict the rest?"
-    return _finding(2, question, worst, "gold, error saved against the better simple guess", holds, sentence, evidence)
+    return _finding(
+        2, question, worst, "gold, error saved against the better simple guess", holds, sentence, evidence
+    )
 
 
 def more_labels(study: Study) -> Finding:
@@ -122,7 +137,9 @@ def more_labels(study: Study) -> Finding:
         "shuffled_accuracy": chance,
         "shuffled_gold_at_end": at_end,
     }
-    question = "Does the best reachable gold rise with the number of labels, and is nothing learned from noise?"
+    question = (
+        "Does the best reachable gold rise with the number of labels, and is nothing learned from noise?"
+    )
     holds = rises and gain.low > 0 and nothing
     return _finding(3, question, gain, "gold at the peak, most pairs minus fewest", holds, sentence, evidence)
 
@@ -136,7 +153,8 @@ def together(study: Study) -> Finding:
     own_PS, shared_PS = (study.gold(_usual(study, members=most, shared=same)) for same in (False, True))
     own, shared = fall(own_PS), fall(shared_PS)
     biased = {
-        how: fall(study.gold(_usual(study, members=most, length_bias=bias, aggregation=how))) for how in AGGREGATIONS
+        how: fall(study.gold(_usual(study, members=most, length_bias=bias, aggregation=how)))
+        for how in AGGREGATIONS
     }
     better = over_seeds(own_PS[-1] - single_PS[-1])
     sentence = (
@@ -152,7 +170,9 @@ def together(study: Study) -> Finding:
         "fall_biased_annotators": biased,
         "gold_at_end_over_single": better,
         "gold_at_end": {
-            f"{name}, {how}": over_seeds(study.gold(_usual(study, members=most, aggregation=how, **shares))[-1])
+            f"{name}, {how}": over_seeds(
+                study.gold(_usual(study, members=most, aggregation=how, **shares))[-1]
+            )
             for name, shares in (("own", {}), ("shared", {"shared": True}), ("biased", {"length_bias": bias}))
             for how in AGGREGATIONS
         },
@@ -204,7 +224,9 @@ def regrets(study: Study) -> dict[str, FloatArray]:
 def stopping_in_time(study: Study) -> Finding:
     """(6) The stop rule loses less gold than a fixed KL budget and than shipping the last checkpoint."""
     regret_S = regrets(study)
-    against = {other: over_seeds(regret_S[other] - regret_S[THE_RULE]) for other in ("fixed KL", "last checkpoint")}
+    against = {
+        other: over_seeds(regret_S[other] - regret_S[THE_RULE]) for other in ("fixed KL", "last checkpoint")
+    }
     labelled = over_seeds(regret_S["fixed KL"] - regret_S[LABELLED_RULE])
     instead = over_seeds(labels_in_training(study) - shipped(study, LABELLED_RULE))
     listed = ", ".join(f"{rule} {values.mean():.3f}" for rule, values in regret_S.items() if rule != "oracle")
@@ -217,16 +239,24 @@ def stopping_in_time(study: Study) -> Finding:
     )
     evidence: dict[str, Any] = {f"regret {rule}": over_seeds(values) for rule, values in regret_S.items()}
     evidence |= {f"less than {other}": gain for other, gain in against.items()}
-    evidence |= {f"{LABELLED_RULE} less than fixed KL": labelled, "its labels in training, gold gained": instead}
+    evidence |= {
+        f"{LABELLED_RULE} less than fixed KL": labelled,
+        "its labels in training, gold gained": instead,
+    }
     question = "Does the stop rule lose less than a fixed KL budget and than the last checkpoint?"
     holds = all(gain.low > 0 for gain in against.values())
     worst = min(against.values(), key=lambda gain: gain.figure)
-    return _finding(6, question, worst, "gold saved against the better simple rule", holds, sentence, evidence)
+    return _finding(
+        6, question, worst, "gold saved against the better simple rule", holds, sentence, evidence
+    )
 
 
 def shipped(study: Study, rule: str) -> FloatArray:
     """gold_S of the checkpoints that a rule ships, mean over recipes."""
-    found = [[one.curves[recipe].gold_P[places[rule]] for recipe, places in one.stops.items()] for one in study.seeds]
+    found = [
+        [one.curves[recipe].gold_P[places[rule]] for recipe, places in one.stops.items()]
+        for one in study.seeds
+    ]
     return np.mean(found, axis=1)
 
 

@@ -45,7 +45,14 @@ def grid_key(recipe: Recipe) -> str:
 
 
 def variant_key(recipe: Recipe) -> str:
-    return f"{recipe.pairs}|{recipe.members}|{recipe.shared:d}|{recipe.aggregation}"
+    shared = "taste" if recipe.length_bias else "pretraining" if recipe.shared else "labels"
+    return f"{recipe.pairs}|{recipe.members}|{shared}|{recipe.aggregation}"
+
+
+def typical(study: Study) -> int:
+    """Place of the seed whose fall at few pairs is the median (the larger of two middle ones): it stands for all."""
+    gold_PS = study.gold(Recipe(study.settings.few_pairs, study.settings.usual_noise))
+    return int(np.argsort(gold_PS.max(axis=0) - gold_PS[-1])[gold_PS.shape[1] // 2])
 
 
 def answers_of(policy_R: FloatArray, proxy_R: FloatArray, count: int = DOTS) -> FloatArray:
@@ -61,9 +68,9 @@ def answers_of(policy_R: FloatArray, proxy_R: FloatArray, count: int = DOTS) -> 
 
 
 def _clouds(study: Study) -> dict[str, Any]:
-    """Dots of the first seed: the start's answers as each reward model sees them, and answers of pushed policies."""
+    """Dots of the typical seed: the start's answers as each reward model sees them, and answers of pushed policies."""
     settings, world = study.settings, study.world
-    trial = Trial(world, settings.reward, study.seeds[0].seed)
+    trial = Trial(world, settings.reward, study.seeds[typical(study)].seed)
     shown = stream(settings.world.seed, "lab dots").choice(len(world.gold_R), DOTS, replace=False)
     learn: dict[str, Any] = {"gold": packed(world.gold_R[shown])}
     push: dict[str, Any] = {}
@@ -104,7 +111,10 @@ def _forecasts(study: Study) -> dict[str, Any]:
                 "form": f.form,
                 "seen": f.seen,
                 "predicted": packed(f.predicted_P),
-                **{name: round(getattr(f, name), 4) for name in ("form_error", "constant_error", "line_error")},
+                **{
+                    name: round(getattr(f, name), 4)
+                    for name in ("form_error", "constant_error", "line_error")
+                },
             }
             for f in made
         ]
@@ -116,7 +126,10 @@ def _rounds(study: Study) -> dict[str, Any]:
     arms: dict[str, Any] = {"labels": [r.labels for r in first]}
     for name, fresh in (("fresh", True), ("control", False)):
         arms[name] = [
-            {q: packed(np.array([getattr(r, q) for r in one.rounds[fresh]])) for q in ("on_policy", "on_start", "gold")}
+            {
+                q: packed(np.array([getattr(r, q) for r in one.rounds[fresh]]))
+                for q in ("on_policy", "on_start", "gold")
+            }
             for one in study.seeds
         ]
     return arms
@@ -129,7 +142,9 @@ def _ranges(study: Study, clouds: dict[str, Any]) -> dict[str, list[float]]:
     usual = [r for r in recipes if r.noise == study.settings.usual_noise]
 
     gold = [study.gold(r) for r in usual]
-    variant = [study.gold(r) for r in variants(study.settings)] + [study.gold(r) for r in blind if r.members == 1]
+    variant = [study.gold(r) for r in variants(study.settings)] + [
+        study.gold(r) for r in blind if r.members == 1
+    ]
     rounds = [r for one in study.seeds for arm in one.rounds.values() for r in arm]
     beliefs = [b for one in study.seeds for b in one.beliefs.values()]
     dots = [np.array([cloud[axis] for cloud in clouds["push"].values()]) / SCALE for axis in ("x", "y")]
@@ -166,6 +181,7 @@ def page_figures(study: Study) -> dict[str, Any]:
         "scale": SCALE,
         "responses": len(study.world.gold_R),
         "seeds": [one.seed for one in study.seeds],
+        "typical_seed": study.seeds[typical(study)].seed,
         "t_quantile": float(stats.t.ppf(0.975, len(study.seeds) - 1)),
         "levels": {
             "pairs": list(settings.pairs),
@@ -180,7 +196,8 @@ def page_figures(study: Study) -> dict[str, Any]:
         "grid": {grid_key(recipe): _curve(study, recipe) for recipe in grid(settings)},
         "variants": {variant_key(recipe): _curve(study, recipe) for recipe in variants(settings)},
         "accuracies": {
-            f"{r.pairs:g}|{r.noise:g}": [one.accuracies[r] for one in study.seeds] for r in study.seeds[0].accuracies
+            f"{r.pairs:g}|{r.noise:g}": [one.accuracies[r] for one in study.seeds]
+            for r in study.seeds[0].accuracies
         },
         "beliefs": {
             f"{r.pairs:g}|{r.misspecification:g}": [packed(one.beliefs[r]) for one in study.seeds]
@@ -205,7 +222,7 @@ def as_csv(study: Study, findings: list[Finding]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
-        "table pairs noise misspecification members shared aggregation seed distance proxy gold length name value".split()
+        "table pairs noise misspecification members shared aggregation length_bias seed distance proxy gold length name value".split()
     )
     table.writerows(_csv_rows(study, findings))
     return text.getvalue()
@@ -214,24 +231,41 @@ def as_csv(study: Study, findings: list[Finding]) -> str:
 def _csv_rows(study: Study, findings: list[Finding]) -> Iterator[list[Any]]:
     for one in study.seeds:
         for recipe, curve in one.curves.items():
-            made = [recipe.pairs, recipe.noise, recipe.misspecification, recipe.members, int(recipe.shared)]
-            for d, proxy, gold, length in zip(
-                curve.distance_P, curve.proxy_P, curve.gold_P, curve.length_P, strict=True
-            ):
-                figures = [f"{v:.4f}" for v in (d, proxy, gold, length)]
-                yield ["curve", *made, recipe.aggregation, one.seed, *figures, "", ""]
-    empty = [""] * 3
-    for one in study.seeds:
+            for values in zip(curve.distance_P, curve.proxy_P, curve.gold_P, curve.length_P, strict=True):
+                yield ["curve", *_made(recipe), one.seed, *(f"{value:.4f}" for value in values), "", ""]
         for recipe, value in one.accuracies.items():
-            yield ["accuracy", recipe.pairs, recipe.noise, recipe.misspecification, 1, 0, "mean", one.seed, "", *empty, "accuracy", f"{value:.5f}"]
+            yield ["accuracy", *_made(recipe), one.seed, *[""] * 4, "on the start's answers", f"{value:.5f}"]
+        for recipe, belief_L in one.beliefs.items():
+            for low, value in zip(LENGTH_BINS, belief_L, strict=False):
+                yield [
+                    "belief",
+                    *_made(recipe),
+                    one.seed,
+                    *[""] * 4,
+                    f"mean proxy, length from {low:.1f}",
+                    f"{value:.4f}",
+                ]
         for recipe, places in one.stops.items():
             for rule, place in places.items():
                 point = one.curves[recipe]
-                gold = f"{point.gold_P[place]:.4f}"
-                yield ["stop", recipe.pairs, recipe.noise, recipe.misspecification, 1, 0, "mean", one.seed, f"{point.distance_P[place]:.4f}", "", gold, "", rule, ""]
+                at = (
+                    point.distance_P[place],
+                    point.proxy_P[place],
+                    point.gold_P[place],
+                    point.length_P[place],
+                )
+                yield ["stop", *_made(recipe), one.seed, *(f"{value:.4f}" for value in at), rule, ""]
         for fresh, rounds in one.rounds.items():
             for r in rounds:
+                made = _made(Recipe(r.labels, study.settings.usual_noise))
                 for name in ("on_policy", "on_start", "gold"):
-                    yield ["round", r.labels, study.settings.usual_noise, 1, 1, 0, "mean", one.seed, "", *empty, f"{name} {'fresh' if fresh else 'control'}", f"{getattr(r, name):.5f}"]
+                    arm = f"{name}, {'fresh labels' if fresh else 'control'}"
+                    yield ["round", *made, one.seed, *[""] * 4, arm, f"{getattr(r, name):.5f}"]
     for finding in findings:
-        yield ["claim", *[""] * 11, finding.name, f"{finding.figure:.5f}"]
+        yield ["claim", *[""] * 12, finding.name, f"{finding.figure:.5f}"]
+
+
+def _made(recipe: Recipe) -> list[Any]:
+    """The columns that say how a reward model was made."""
+    first = [recipe.pairs, recipe.noise, recipe.misspecification, recipe.members, int(recipe.shared)]
+    return [*first, recipe.aggregation, recipe.length_bias]

@@ -41,7 +41,7 @@ const highest = (values) => values.indexOf(Math.max(...values));
 const SHOWN = {
   pairs: (v) => `${v.toLocaleString("en")} pairs`,
   noise: (v) => `${percent(DATA.label_accuracy[v])} of labels right`,
-  misspecification: (v) => (v === 0 ? "nothing" : v === 1 ? "everything" : `${percent(v)}, “too long” first`),
+  misspecification: (v) => (v === 0 ? "nothing" : v === 1 ? "everything" : percent(v)),
   members: (v) => String(v),
   distance: (v) => `KL ${show(v * v, v * v < 1 ? 2 : 1)} nats`,
   seed: (v) => `seed ${v}`,
@@ -99,7 +99,7 @@ const DRAW = {
     const here = D.indexOf(s.distance);
     const moved = DATA.push[s.pairs];
     drawCloud(cloud, {
-      size: SIZE(cloud), title: `Answers of the pushed policy, seed ${DATA.seeds[0]}`, description: "Each dot is an answer that the policy gives; grey dots are the start's.",
+      size: SIZE(cloud), title: `Answers of the pushed policy, seed ${DATA.typical_seed}`, description: "Each dot is an answer that the policy gives; grey dots are the start's.",
       x: RANGE.cloud_proxy, y: RANGE.cloud_gold, xLabel: "proxy: what it is optimised for", yLabel: "gold: how good it truly is",
       points: dots(moved.x[0], moved.y[0]), over: dots(moved.x[here], moved.y[here]),
       levels: [{ y: mean(unpack(moved.y[here])), style: "gold", name: "mean gold" }, { x: mean(unpack(moved.x[here])), style: "proxy", name: "mean proxy" }],
@@ -141,7 +141,7 @@ const DRAW = {
       xLabel: "pairs compared", yLabel: "gold at each seed's own peak", here: levels.pairs.indexOf(s.pairs),
       series: [
         { style: "reference", dots: true, marker: "circle", x: best.flatMap((b, i) => b.all.map(() => i)), y: best.flatMap((b) => b.all) },
-        { style: "gold", whiskers: true, marker: "diamond", x: place, y: best.map((b) => b.mean), low: best.map((b) => b.low), high: best.map((b) => b.high) },
+        { style: "gold", whiskers: true, marker: "diamond", x: place.map((i) => i + 0.15), y: best.map((b) => b.mean), low: best.map((b) => b.low), high: best.map((b) => b.high) },
       ],
     });
     const spots = c.seeds.map((one) => D[highest(one)] ** 2);
@@ -149,26 +149,27 @@ const DRAW = {
   },
   ensemble([graph, apart], s, say) {
     const one = gridCurve({ ...s, noise: usual.noise, misspecification: 1, members: 1 });
-    const own = variantCurve(s, 0);
-    const shared = variantCurve(s, 1);
+    const [own, shared, taste] = ["labels", "pretraining", "taste"].map((what) => variantCurve(s, what));
+    const kinds = [
+      { name: "single", style: "reference", dashed: true, marker: "circle", c: one },
+      { name: "own runs", style: "gold", marker: "diamond", c: own },
+      { name: "one run", style: "policy", dashed: true, marker: "square", c: shared },
+      { name: "one taste", style: "bad", dashed: true, marker: "circle", c: taste },
+    ];
     lines(graph, {
-      title: "Gold as the policy is pushed", description: "A single model, an ensemble, and an ensemble whose members share their pretraining.",
-      y: RANGE.ensemble,
-      series: [
-        { name: "single", style: "reference", dashed: true, x: D, y: one.gold, at: highest(one.gold), marker: "circle" },
-        { name: "own pretraining", style: "gold", x: D, y: own.gold, low: own.low, high: own.high, at: highest(own.gold), marker: "diamond" },
-        { name: "shared", style: "policy", x: D, y: shared.gold, at: highest(shared.gold), marker: "square", dashed: true },
-      ],
+      title: "Gold as the policy is pushed", description: "A single reward model, and ensembles by what their members share.", y: RANGE.ensemble,
+      series: kinds.map(({ c, ...kind }) => ({ ...kind, x: D, y: c.gold, low: kind.name === "own runs" ? c.low : undefined, high: c.high, at: highest(c.gold) })),
     });
-    const ends = [one, own, shared].map((c) => interval(c.seeds.map((gold) => gold[END])));
+    const ends = kinds.map(({ c }) => interval(c.seeds.map((gold) => gold[END])));
+    const place = kinds.map((_, i) => i);
     drawLines(apart, {
       size: SIZE(apart), title: "Gold at the end, each seed and the mean", description: "With 95% intervals.",
-      x: [-0.5, 2.5], y: RANGE.ensemble_seeds, xTicks: [0, 1, 2], xNames: ["single", "own", "shared"], xLabel: "reward model", yLabel: "gold at the end", zero: true,
+      x: [-0.5, 3.5], y: RANGE.ensemble_seeds, xTicks: place, xNames: kinds.map((kind) => kind.name), xLabel: "what the reward models share", yLabel: "gold at the end", zero: true,
       series: [
-        { style: "reference", dots: true, marker: "circle", x: [one, own, shared].flatMap((c, i) => c.seeds.map(() => i)), y: [one, own, shared].flatMap((c) => c.seeds.map((gold) => gold[END])) },
-        { style: "gold", whiskers: true, dots: true, marker: "diamond", x: [0, 1, 2], y: ends.map((e) => e.mean), low: ends.map((e) => e.low), high: ends.map((e) => e.high) },
+        { style: "reference", dots: true, marker: "circle", x: kinds.flatMap(({ c }, i) => c.seeds.map(() => i - 0.12)), y: kinds.flatMap(({ c }) => c.seeds.map((gold) => gold[END])) },
+        { style: "gold", whiskers: true, dots: true, marker: "diamond", x: place.map((i) => i + 0.12), y: ends.map((e) => e.mean), low: ends.map((e) => e.low), high: ends.map((e) => e.high) },
       ],
     });
-    say(`At the end gold is ${show(ends[0].mean)} with one reward model, ${show(ends[1].mean)} with ${s.members} of their own pretraining, ${show(ends[2].mean)} with ${s.members} that share one.`);
+    say(`At the end gold is ${show(ends[0].mean)} with one reward model; with ${s.members}: ${show(ends[1].mean)} where each has a pretraining run of its own, ${show(ends[2].mean)} where all share one run, ${show(ends[3].mean)} where annotators share a taste for length.`);
   },
 };

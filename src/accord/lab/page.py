@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from accord.config import dump
 from accord.diagnostics import extrapolation, overoptimisation
 from accord.lab import ensembles, policies, preferences, reward, rounds, stopping, trial, world
 from accord.lab.acceptance import acceptance
-from accord.lab.figures import DOTS, as_csv, page_figures
+from accord.lab.figures import DOTS, as_csv, page_figures, typical
 from accord.lab.snippets import Snippet, snippet
 from accord.lab.study import Study
 from accord.lab.trial import Recipe
@@ -80,7 +81,10 @@ def snippets() -> dict[str, list[Snippet]]:
             snippet(overoptimisation.columns, "d(α - β d)", "-(distance_P**2)", "-distance_P * logs"),
             snippet(extrapolation.forecast, "fits = "),
         ],
-        "stops": [snippet(stopping.choices, '"pessimistic ensemble"'), snippet(stopping.turned_down, "argmax")],
+        "stops": [
+            snippet(stopping.choices, '"pessimistic ensemble"'),
+            snippet(stopping.turned_down, "argmax"),
+        ],
     }
 
 
@@ -92,7 +96,9 @@ def static_charts(study: Study) -> dict[str, list[Chart]]:
     x_label, y_label = "√KL: how hard the policy was pushed", "deviations above the start"
 
     def line(name: str, values_P: Any, style: str, dashed: bool = False) -> Series:
-        return Series(name, distance, np.asarray(values_P).tolist(), style=style, marker="none", dashed=dashed)
+        return Series(
+            name, distance, np.asarray(values_P).tolist(), style=style, marker="none", dashed=dashed
+        )
 
     def gold(recipe: Recipe) -> Any:
         return study.gold(recipe).mean(axis=1)
@@ -101,8 +107,8 @@ def static_charts(study: Study) -> dict[str, list[Chart]]:
     seeds = [line(f"seed {one.seed}", one.curves[blind].gold_P, "gold") for one in study.seeds]
     members = [
         line("single", gold(blind), "reference", dashed=True),
-        line("own pretraining", gold(replace(blind, members=most)), "gold"),
-        line("shared", gold(replace(blind, members=most, shared=True)), "policy", dashed=True),
+        line("own runs", gold(replace(blind, members=most)), "gold"),
+        line("one run", gold(replace(blind, members=most, shared=True)), "policy", dashed=True),
     ]
     size = (460, 320)
     return {
@@ -115,8 +121,18 @@ def static_charts(study: Study) -> dict[str, list[Chart]]:
                 size=size,
             )
         ],
-        "variance": [line_chart(f"Gold of each seed, {few} pairs", x_label, y_label, seeds[:1] + [replace(s, name="") for s in seeds[1:]], size=size)],
-        "ensemble": [line_chart(f"Gold with {most} members, {few} pairs", x_label, y_label, members, size=size)],
+        "variance": [
+            line_chart(
+                f"Gold of each seed, {few} pairs",
+                x_label,
+                y_label,
+                seeds[:1] + [replace(s, name="") for s in seeds[1:]],
+                size=size,
+            )
+        ],
+        "ensemble": [
+            line_chart(f"Gold with {most} members, {few} pairs", x_label, y_label, members, size=size)
+        ],
     }
 
 
@@ -126,10 +142,14 @@ def _controls(study: Study) -> dict[str, tuple[str, int, int]]:
     return {
         "pairs": ("Pairs compared", settings.pairs.index(settings.few_pairs), len(settings.pairs)),
         "noise": ("How careful people are", settings.noise.index(settings.usual_noise), len(settings.noise)),
-        "misspecification": ("Hidden from the reward model", len(settings.misspecification) - 1, len(settings.misspecification)),
-        "members": ("Reward models asked", len(settings.members) - 1, len(settings.members)),
+        "misspecification": (
+            "Hidden from it",
+            len(settings.misspecification) - 1,
+            len(settings.misspecification),
+        ),
+        "members": ("Reward models", len(settings.members) - 1, len(settings.members)),
         "distance": ("Pressure", settings.points - 1, settings.points),
-        "seed": ("Seed", 0, settings.seeds),
+        "seed": ("Seed", typical(study), settings.seeds),
     }
 
 
@@ -150,14 +170,24 @@ def _digest(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
-def render(study: Study, findings: Sequence[Finding], figures: dict[str, Any], made: list[tuple[str, str]]) -> str:
+def render(
+    study: Study, findings: Sequence[Finding], figures: dict[str, Any], made: list[tuple[str, str]]
+) -> str:
     """The page: no network request, no inline style, scripts by hash only."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["show"] = show
-    style = (REPORT / "style.css").read_text(encoding="utf-8") + (HERE / "lab.css").read_text(encoding="utf-8")
-    script = "".join((HERE / name).read_text(encoding="utf-8") for name in ("chart.js", "page.js", "sections.js"))
+    environment.filters |= {"show": show, "minus": lambda text: re.sub(r"(?<![\w.])-(?=\d)", "−", text)}
+    style = (REPORT / "style.css").read_text(encoding="utf-8") + (HERE / "lab.css").read_text(
+        encoding="utf-8"
+    )
+    script = "".join(
+        (HERE / name).read_text(encoding="utf-8") for name in ("chart.js", "page.js", "sections.js")
+    )
     settings = study.settings
     meaning = {
         "checkpoints": stopping.LABELLED,
@@ -182,6 +212,7 @@ def render(study: Study, findings: Sequence[Finding], figures: dict[str, Any], m
         seeds=[one.seed for one in study.seeds],
         findings=findings,
         dots=DOTS,
+        typical=study.seeds[typical(study)].seed,
         versions=made,
         settings=dump(settings),
     )

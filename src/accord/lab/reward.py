@@ -68,7 +68,9 @@ def fit_bradley_terry(winner_ND: FloatArray, loser_ND: FloatArray, ridge: float)
     """
     gap_ND = winner_ND - loser_ND
     if len(gap_ND) == 0 or not ridge > 0:
-        raise BadInput(f"a reward model needs 1 pair or more and a ridge above 0, got {len(gap_ND)} and {ridge:g}")
+        raise BadInput(
+            f"a reward model needs 1 pair or more and a ridge above 0, got {len(gap_ND)} and {ridge:g}"
+        )
     weight_D = np.zeros(gap_ND.shape[1])
     loss = fit_loss(gap_ND, weight_D, ridge)
     for _ in range(MOST_STEPS):

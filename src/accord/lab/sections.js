@@ -34,7 +34,7 @@ Object.assign(DRAW, {
     const guess = unpack(made.predicted);
     lines(svg, {
       title: "A curve fitted to the first 60%, and what came after", description: `The error on the rest is ${show(made.form_error)}.`,
-      y: RANGE.one_blind, here: D[cut - 1], hereName: "fitted | predicted",
+      y: [Math.min(0, ...gold, ...guess) - 0.1, Math.max(...gold, ...guess) + 0.1], here: D[cut - 1], hereName: "fitted | predicted",
       series: [
         { name: "gold", style: "gold", x: D, y: gold, marker: "diamond", dots: true },
         { name: "fitted, then predicted", style: "policy", x: D, y: guess, dashed: true },

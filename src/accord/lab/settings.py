@@ -21,23 +21,35 @@ class LabSettings(Config):
 
     world: WorldSettings = WorldSettings()
     reward: RewardSettings = RewardSettings()
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the first reward model; the others follow it")
-    seeds: Annotated[int, Field(ge=2, le=1000)] = Field(16, description="reward-model seeds: labels and pretraining")
-    farthest: Annotated[float, Field(gt=0)] = Field(2.4, description="√KL in √nats at the end of optimisation")
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="of the first reward model; the others follow it"
+    )
+    seeds: Annotated[int, Field(ge=2, le=1000)] = Field(
+        16, description="reward-model seeds: labels and pretraining"
+    )
+    farthest: Annotated[float, Field(gt=0)] = Field(
+        2.4, description="√KL in √nats at the end of optimisation"
+    )
     points: Annotated[int, Field(ge=11)] = Field(25, description="checkpoints, the start among them")
     pairs: tuple[PairCount, ...] = (100, 200, 300, 600, 1200, 2400)
     noise: tuple[Noise, ...] = (0.25, 0.5, 1.0)
     misspecification: tuple[Share, ...] = (0.0, 0.5, 0.75, 1.0)
     members: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (1, 3, 8)
-    few_pairs: PairCount = Field(300, description="where a reward model is weak: items 1, 4 and 5 of the acceptance list")
+    few_pairs: PairCount = Field(
+        300, description="where a reward model is weak: items 1, 4 and 5 of the acceptance list"
+    )
     usual_noise: Noise = 0.5
     annotator_bias: Annotated[float, Field(ge=0)] = Field(
         1.0, description="gold that biased annotators wrongly give a deviation of length"
     )
     rounds: Annotated[int, Field(ge=1, le=20)] = Field(3, description="after the first")
     round_kl: Annotated[float, Field(gt=0)] = Field(2.25, description="nats, of every round's policy")
-    fixed_kl: Annotated[float, Field(gt=0)] = Field(2.89, description="nats: the budget of the fixed stop rule")
-    checkpoint_labels: Annotated[int, Field(ge=1)] = Field(100, description="labels for each labelled checkpoint")
+    fixed_kl: Annotated[float, Field(gt=0)] = Field(
+        2.89, description="nats: the budget of the fixed stop rule"
+    )
+    checkpoint_labels: Annotated[int, Field(ge=1)] = Field(
+        100, description="labels for each labelled checkpoint"
+    )
 
     @model_validator(mode="after")
     def _levels(self) -> LabSettings:

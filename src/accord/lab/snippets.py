@@ -40,7 +40,9 @@ def snippet(function: Callable[..., Any], *marked: str) -> Snippet:
     chosen = {i for i in range(start, len(lines)) if any(fragment in lines[i] for fragment in marked)}
     for fragment in marked:
         if not any(fragment in lines[i] for i in chosen):
-            raise ValueError(f"{function.__qualname__} no longer holds {fragment!r}: mend the page's snippets")
+            raise ValueError(
+                f"{function.__qualname__} no longer holds {fragment!r}: mend the page's snippets"
+            )
     near = {j for i in chosen for j in range(i - AROUND, i + AROUND + 1) if start <= j < len(lines)}
     shown: list[tuple[str, bool]] = [(line, False) for line in lines[node.lineno - 1 : head_end]]
     before = start - 1

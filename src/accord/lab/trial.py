@@ -61,7 +61,9 @@ class Trial:
         """feature_RD of one pretraining run, kept for the life of the trial (25 MB)."""
         if member not in self._visible:
             rng = stream(self.seed, f"lab pretraining {member}")
-            self._visible[member] = visible(self.world, random_units(self.world, self.settings.random_units, rng))
+            self._visible[member] = visible(
+                self.world, random_units(self.world, self.settings.random_units, rng)
+            )
         return self._visible[member]
 
     def member(self, run: int, misspecification: float, pairs: Pairs) -> FloatArray:

@@ -23,12 +23,16 @@ class WorldSettings(Config):
     features: Annotated[int, Field(ge=2)] = 16
     gold_units: Annotated[int, Field(ge=1)] = Field(24, description="hidden units of gold's network")
     length_weight: Annotated[float, Field(ge=0)] = Field(
-        2.5, description="gold a standard deviation of length, short of the point, in deviations of the network"
+        2.5,
+        description="gold a standard deviation of length, short of the point, in deviations of the network",
     )
     too_long: float = Field(0.3, description="the point, in deviations of length, from where longer is worse")
-    too_long_weight: Annotated[float, Field(ge=0)] = Field(3.0, description="loss beyond it, in length weights")
+    too_long_weight: Annotated[float, Field(ge=0)] = Field(
+        3.0, description="loss beyond it, in length weights"
+    )
     fullness: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.95, description="correlation of length with the size of all other features: long answers have more of all"
+        0.95,
+        description="correlation of length with the size of all other features: long answers have more of all",
     )
     seed: int = Field(0, description="of the world itself; reward models have seeds of their own")
 
