@@ -30,6 +30,8 @@ from accord.records import BadInput, content_hash
 
 COMMIT = "COMMIT.json"
 FORMAT = 1
+# Written beside the weights, any time and again: neither hashed nor a reason to keep an old folder.
+DERIVED = ("card.html", "card.md", "card.json")
 
 logger = logging.getLogger("accord")
 
@@ -253,8 +255,9 @@ def _seal(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below ``folder`` except its COMMIT.json, in a fixed order."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / COMMIT)
+    """Every file below ``folder`` except its COMMIT.json and what is derived, in a fixed order."""
+    aside = {folder / name for name in (COMMIT, *DERIVED)}
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p not in aside)
 
 
 def _holds_only_ours(folder: Path) -> bool:

@@ -14,7 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from accord.cli_evaluate import evaluate_app
 from accord.cli_lab import lab
+from accord.cli_label import app as label_app
+from accord.cli_label import watched
+from accord.cli_report import report
 from accord.records import BadInput, WaitingForLabels
 
 app = typer.Typer(
@@ -26,6 +30,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference data.")
 app.add_typer(data_app, name="data")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(label_app, name="label")
+app.command()(report)
 app.command()(lab)
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
@@ -118,11 +125,25 @@ def run(
     dry_run: DryRun = False,
     fresh: Fresh = False,
     quiet: Quiet = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="where labels are missing, wait for them and go on")
+    ] = False,
 ) -> None:
     """The whole loop: SFT, samples, comparisons, reward model, RL, evidence.
 
     Example: accord run recipes/demo.yaml --set online.steps=40 --seed 1
     """
+    if watch and not dry_run:
+        from accord import config
+
+        settings = config.load(recipe, set or [], seed=seed)
+        started = iter([fresh])  # --fresh clears once, not after each wait
+        watched(
+            lambda: _pipeline(recipe, set, seed, out, False, next(started, False), quiet, "evidence"),
+            settings,
+            out or Path("runs") / settings.name,
+        )
+        return
     _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "evidence")
 
 
@@ -179,76 +200,45 @@ def optimize(
 
 
 @app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="reward model: a folder with one label")],
-    data: Annotated[Path, typer.Argument(help="comparisons in any format that accord reads")],
-    train: Annotated[
-        Path | None, typer.Option(help="comparisons that the bag-of-words floor learns from")
-    ] = None,
-) -> None:
-    """Accuracy and calibration of a reward model on comparisons, beside the floors.
-
-    Example: accord evaluate runs/demo/round-0/reward pairs.jsonl
-    """
-    from accord import config, formats, models, reward_model
-    from accord.scoring.reward_model import RewardModelScorer
-
-    rows = list(formats.read_comparisons(data).rows)
-    training = list(formats.read_comparisons(train).rows) if train else []
-    loaded = models.load_reward(model, models.resolve_dtype())
-    tokenizer = models.load_tokenizer(config.Model(path=model), model)
-    examples, kept = reward_model.encode(tokenizer, rows, config.Reward())
-    if not examples:
-        raise BadInput(f"{data} holds no comparison with a winner: give pairs that name a better side")
-    card = reward_model.measure(RewardModelScorer(loaded, tokenizer), examples, kept, training)
-    _show_card(card)
-
-
-@app.command()
 def sample(
     model: Annotated[str, typer.Argument(help="folder, hub id or .gguf file")],
     prompt: Annotated[str, typer.Argument(help="what the user says")],
     count: Annotated[int, typer.Option("-n", min=1, help="samples")] = 3,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 48,
-    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    seed: Annotated[int, typer.Option()] = 0,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="a sampling setting, for example temperature=0.7")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="random seed; the same seed gives the same answers")] = 0,
+    out: Annotated[Path | None, typer.Option(help="also write prompt and answers here, JSON Lines")] = None,
     chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Answers of a model to one prompt.
+    """Answers of a model to one prompt. Settings: temperature, max_new_tokens, top_p, top_k, batch_size.
 
-    Example: accord sample runs/demo/round-0/policy "My train was late again."
+    Example: accord sample runs/demo/round-0/policy "My train was late again." --set temperature=0.7
     """
-    from accord import config, models
-    from accord.collect import sample_responses
+    from accord import collect, config
     from accord.records import Prompt
-    from accord.sampling.local import LocalSampler
 
-    loaded, tokenizer = models.load_causal(config.Model(path=model, chat_template=chat_template))
-    sampler = LocalSampler(loaded, models.end_tokens(loaded, tokenizer))
-    sampling = config.Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    for response in sample_responses(
-        sampler, tokenizer, [Prompt.from_text(prompt)], count, sampling, seed, model
-    )[0]:
+    sampling = config.validate(
+        config.Sampling, config.apply_overrides({"max_new_tokens": 48}, set or []), "sampling"
+    )
+    settings, asked = config.Model(path=model, chat_template=chat_template), Prompt.from_text(prompt)
+    if dry_run:
+        tokens = collect.check_prompt(settings, asked, sampling)
+        out_console.print(
+            f"dry run: {tokens} prompt tokens, up to {count} × {sampling.max_new_tokens} new ones;"
+            " nothing was sampled or written"
+        )
+        return
+    for response in collect.answer(settings, asked, count, sampling, seed, out):
         out_console.print("• " + response.text, markup=False)
-
-
-@app.command()
-def report(
-    run_directory: Annotated[Path, typer.Argument(help="a run directory, for example runs/demo")],
-) -> None:
-    """Build the HTML report of a run again, also of one that was killed.
-
-    Example: accord report runs/demo
-    """
-    from accord import report as reports
-
-    out_console.print(f"report: {reports.build(run_directory)}")
 
 
 @app.command()
 def doctor(
     model: Annotated[str | None, typer.Option(help="also test this model (folder, hub id, .gguf)")] = None,
     chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the results here, JSON")] = None,
 ) -> None:
     """Self-tests of this machine and of a model.
 
@@ -267,8 +257,17 @@ def doctor(
     for check in found:
         table.add_row(check.name, check.result, "[green]ok[/]" if check.ok else "[red]wrong[/]")
     Console().print(table)
+    if out is not None:
+        out.write_text(json.dumps([vars(check) for check in found], indent=1), encoding="utf-8")
     if not all(check.ok for check in found):
         raise typer.Exit(1)
+
+
+MaxRejects = Annotated[int, typer.Option(min=0, help="rows that may be unusable; one more is a failure")]
+Criterion = Annotated[
+    str | None,
+    typer.Option(help="where rows answer several questions (SafeRLHF: helpful, harmless): which one, or all"),
+]
 
 
 @data_app.command("check")
@@ -276,7 +275,11 @@ def data_check(
     file: Annotated[Path, typer.Argument(help="JSONL, gzip, Parquet, CSV")],
     against: Annotated[Path | None, typer.Option(help="another split: prompts in both are leakage")] = None,
     model: Annotated[str | None, typer.Option(help="count tokens with this model's tokenizer")] = None,
+    criterion: Criterion = None,
+    max_rejects: MaxRejects = 0,
+    rejects: Annotated[Path | None, typer.Option(help="list unusable rows in this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    out: Annotated[Path | None, typer.Option(help="also write the report here, JSON")] = None,
 ) -> None:
     """Counts, lengths, duplicates, leakage, contradictions; exit code 2 with file, line and reason for what
     is wrong.
@@ -295,31 +298,54 @@ def data_check(
             ids: list[int] = loaded(text, add_special_tokens=False)["input_ids"]
             return ids
 
-    found = data_report.check(file, tokenizer=tokenizer, against=against)
+    found = data_report.check(
+        file,
+        tokenizer=tokenizer,
+        against=against,
+        criterion=criterion,
+        max_rejects=max_rejects,
+        rejects=rejects,
+    )
+    document = json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"
+    if out is not None:
+        out.write_text(document, encoding="utf-8")
     if as_json:
-        sys.stdout.write(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(document)
     else:
         for line in found.lines():
             out_console.print(line, markup=False, highlight=False)
-    if found.problem_count:
+    if not found.acceptable:
         raise typer.Exit(2)
 
 
 @data_app.command("convert")
 def data_convert(
     file: Annotated[Path, typer.Argument(help="any format that accord reads")],
-    out: Annotated[Path, typer.Argument(help="where the canonical JSONL goes")],
+    out: Annotated[Path, typer.Argument(help="where the JSON Lines go")],
+    to: Annotated[str, typer.Option(help="accord's own form, or a format of docs/data.md")] = "accord",
+    ties: Annotated[
+        str, typer.Option(help="where the format has no ties: drop, both_ways or refuse them")
+    ] = "drop",
+    criterion: Criterion = None,
+    max_rejects: MaxRejects = 0,
+    rejects: Annotated[
+        Path | None, typer.Option(help="where unusable rows are listed (default: rejects.jsonl beside OUT)")
+    ] = None,
 ) -> None:
-    """Write a preference file in accord's canonical form.
+    """Write a preference file in accord's canonical form, or in another program's.
 
     Example: accord data convert hh.jsonl.gz pairs.jsonl
-    """
-    from accord import data_report
 
-    read = data_report.convert(file, out)
-    out_console.print(
-        f"{len(read.rows)} rows, read as {read.format} ({read.mapping}), written to {out}", markup=False
+    Example: accord data convert pairs.jsonl trl.jsonl --to trl
+    """
+    from accord import data_convert
+
+    place = rejects or out.parent / "rejects.jsonl"
+    done = data_convert.convert(
+        file, out, to=to, ties=ties, criterion=criterion, max_rejects=max_rejects, rejects=place
     )
+    for line in done.lines():
+        out_console.print(line, markup=False, highlight=False)
 
 
 def main() -> None:
@@ -335,7 +361,7 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             sys.exit(error.exit_code)
-        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne"):
+        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne", "SelfTestFailed"):
             _fail(str(error), 1)
         raise
     if code == INTERRUPTED:

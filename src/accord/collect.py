@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from accord import models
-from accord.config import Collect
-from accord.records import BadInput, Pair, Prompt, Response
+from accord.config import Collect, Model, Sampling
+from accord.records import BadInput, Pair, Prompt, Response, write_jsonl
 from accord.sampling.local import LocalSampler
 from accord.streams import generator, permutation, stream_seed
 from accord.workspace import Workspace
+
+DEFAULT_SAMPLING = Sampling(max_new_tokens=48)
 
 
 def sample_responses(
@@ -34,6 +38,37 @@ def sample_responses(
     ]
 
 
+def check_prompt(settings: Model, prompt: Prompt, sampling: Sampling) -> int:
+    """Tokens of the prompt, once model and prompt are known to be usable; only the tokenizer is loaded.
+
+    Raises:
+        BadInput: no such model, no chat template.
+    """
+    return len(models.encode_prompt(models.load_tokenizer(settings, models.locate(settings)), prompt))
+
+
+def answer(
+    settings: Model,
+    prompt: Prompt,
+    count: int,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    seed: int = 0,
+    out: Path | None = None,
+) -> list[Response]:
+    """``count`` answers of a model to one prompt; also written to ``out`` as JSON Lines where it is given.
+
+    Raises:
+        BadInput: no such model, no chat template, or a prompt that leaves no room in the context.
+    """
+    model, tokenizer = models.load_causal(settings)
+    sampler = LocalSampler(model, models.end_tokens(model, tokenizer))
+    found = sample_responses(sampler, tokenizer, [prompt], count, sampling, seed, settings.path)[0]
+    if out is not None:
+        rows = [{"prompt": prompt.to_json(), "response": r.text, "finished": r.finished} for r in found]
+        out.write_text(write_jsonl(rows), encoding="utf-8")
+    return found
+
+
 def fitting_prompts(tokenizer: Any, prompts: Sequence[Prompt], limit: int) -> list[Prompt]:
     """All prompts, checked against the limit.
 
@@ -53,10 +88,16 @@ def fitting_prompts(tokenizer: Any, prompts: Sequence[Prompt], limit: int) -> li
 
 
 def collect(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: Collect, work: Workspace, policy: str
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    config: Collect,
+    work: Workspace,
+    policy: str,
+    origin: Mapping[str, Any] | None = None,
 ) -> list[Pair]:
     """Pairs of different answers to the same prompt, at most ``config.pairs``, spread evenly over the
-    prompts.
+    prompts. Each answer's lineage is ``origin`` (run, model) with the seed, round and sampling settings.
 
     Raises:
         BadInput: the samples of every prompt are all the same.
@@ -69,13 +110,16 @@ def collect(
     chunk = max(1, config.sampling.batch_size // config.samples_per_prompt)
     progress = work.progress(len(wanted))
     side = generator(work.seed, "sides", work.round)
+    lineage = dict(origin or {}) | {"seed": work.seed, "round": work.round}
+    lineage["sampling"] = config.sampling.model_dump(mode="json", exclude={"batch_size"})
     for start in range(0, len(wanted), chunk):
         batch = wanted[start : start + chunk]
         seed = stream_seed(work.seed, "collect", work.round, start)
         answers = sample_responses(
             sampler, tokenizer, batch, config.samples_per_prompt, config.sampling, seed, policy
         )
-        for prompt, responses in zip(batch, answers, strict=True):
+        for prompt, group in zip(batch, answers, strict=True):
+            responses = [dataclasses.replace(response, lineage=lineage) for response in group]
             pairs.append(_different_pairs(prompt, responses, per_prompt, work.round, side))
         progress.advance(steps=len(batch))
     # One pair of each prompt first, then the second ones: a small budget still covers all prompts.

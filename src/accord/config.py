@@ -131,11 +131,68 @@ class FileJudge(Config):
     path: str = Field(description="JSON Lines: {pair id, verdict, annotator}; {round} is replaced")
 
 
-Judge = Annotated[Simulated | FileJudge, Field(discriminator="kind")]
+class HumanJudge(Config):
+    """People who compare the pairs in the labelling app (``accord label RUN``); the run waits for them."""
+
+    kind: Literal["human"] = "human"
+    labels_per_pair: Count = Field(1, description="different people that judge each pair")
+    criterion: str = Field(
+        "", description="which of the app's questions the reward model learns; empty: the overall one"
+    )
+
+
+class LlmJudge(Config):
+    """A language model as judge, over any endpoint that speaks OpenAI's chat completions.
+
+    Every pair is asked in both orders; replies that disagree make a tie. Never recorded as a person.
+    """
+
+    kind: Literal["llm"] = "llm"
+    model: str = Field(min_length=1, description="the model's name at the endpoint")
+    url: str = Field(pattern=r"^https?://", description="up to the version: http://localhost:8000/v1")
+    key_variable: str = Field(
+        "OPENAI_API_KEY", description="environment variable that holds the key; '' sends none"
+    )
+    guidelines: str = Field("", description="what to judge by, added to the instruction")
+    request: dict[str, Any] = Field(
+        {"temperature": 0, "max_tokens": 512}, description="sent with every request as it is"
+    )
+    concurrency: Count = Field(4, description="pairs asked at once")
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tries: Count = Field(6, description="for one request, where the endpoint is busy or away")
+    timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
+    price_in: Annotated[float, Field(ge=0)] = Field(0.0, description="per million tokens sent")
+    price_out: Annotated[float, Field(ge=0)] = Field(0.0, description="per million tokens received")
+    budget: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="in the unit of the prices; what earlier runs spent counts"
+    )
+
+    @model_validator(mode="after")
+    def _priced(self) -> LlmJudge:
+        if self.budget is not None and not self.price_in and not self.price_out:
+            raise ValueError(
+                f"budget is {self.budget:g}, but price_in and price_out are 0: give prices per million tokens"
+            )
+        return self
+
+
+class FunctionJudge(Config):
+    """A Python function as judge: pairs in, verdicts out. Never recorded as a person."""
+
+    kind: Literal["function"] = "function"
+    path: str = Field(pattern=r"^.+:[A-Za-z_]\w*$", description="module.name:function or ./file.py:function")
+    batch_size: Count = Field(64, description="pairs in one call, stored before the next")
+
+
+Judge = Annotated[Simulated | FileJudge | HumanJudge | LlmJudge | FunctionJudge, Field(discriminator="kind")]
 
 
 class Reward(Config):
-    epochs: Count = 2
+    epochs: Annotated[int, Field(ge=0)] = Field(2, description="0: the fitted head alone (head_start: probe)")
+    head_start: Literal["normal", "probe"] = Field(
+        "normal", description="normal: N(0, 1/√(d+1)); probe: fitted to the frozen hidden states first"
+    )
     pairs_per_step: Count = 32
     weights: Weights = Weights()
     optimizer: Optimizer = Optimizer(learning_rate=5e-5, warmup_steps=5, schedule="linear")
@@ -148,6 +205,48 @@ class Reward(Config):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     minimum_pairs: Count = 50
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+    @model_validator(mode="after")
+    def _trained(self) -> Reward:
+        if self.epochs == 0 and self.head_start == "normal":
+            raise ValueError(
+                "epochs is 0 and the head is random: set epochs to 1 or more, or head_start: probe"
+            )
+        return self
+
+
+class Gate(Config):
+    """What a reward model must show before a policy is optimised against it (docs/decisions/020)."""
+
+    minimum_pairs: Count = Field(100, description="fewer held-out pairs: a warning")
+    accuracy_above: Probability = Field(
+        0.5, description="lower end of the accuracy's interval; else rejected"
+    )
+    gain_over_length: float = Field(
+        0.0,
+        description="accuracy beyond the best length rule: below it rejected, lower end below it warned",
+    )
+    gain_over_words: float = Field(
+        0.0, description="accuracy beyond a bag of words: lower end of its interval at or below it is warned"
+    )
+    exploitable_share: Probability = Field(
+        0.5,
+        description="share of answers whose score an edit raises: lower end above it counts as exploitable",
+    )
+    warned_rise: Annotated[float, Field(ge=0)] = Field(
+        0.1,
+        description="mean rise by an exploitable addition, in deviations of the score; lower end",
+    )
+    rejected_rise: Annotated[float, Field(ge=0)] = Field(1.0, description="as warned_rise, but rejects")
+    maximum_calibration_error: Probability = Field(0.1, description="above: a warning")
+    maximum_length_correlation: Probability = Field(
+        0.3,
+        description="partial correlation of score and length, end nearest to 0; above: a warning",
+    )
+    maximum_unscorable: Probability = Field(
+        0.01, description="share of pairs without a finite score; else rejected"
+    )
+    stop_on_reject: bool = Field(True, description="the pipeline stops before RL")
 
 
 class Kl(Config):
@@ -282,7 +381,8 @@ def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[s
 
 
 def _sentence(error: Any, model: type[BaseModel]) -> str:
-    location = [p for p in error["loc"] if p not in ("simulated", "file")]
+    judges = ("simulated", "file", "human", "llm", "function")
+    location = [p for p in error["loc"] if p not in judges]
     where = ".".join(str(p) for p in location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, error["loc"][:-1])

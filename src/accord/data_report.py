@@ -1,4 +1,4 @@
-"""`accord data check` and `accord data convert`: is this file what you think it is?
+"""`accord data check`: is this file what you think it is?
 
 The file is read row by row; only hashes and lengths are kept. What makes a row unusable, or an evaluation
 dishonest, is a problem (exit code 2): rejects, and prompts that are also in the other split. What real data
@@ -15,21 +15,14 @@ from typing import Any, Literal
 from accord.data_tally import Found, Lengths, Problem, Record, Tally
 from accord.formats import (
     Kind,
-    Read,
     Reject,
     Stream,
     detect_kind,
     prompt_key,
-    read_comparisons,
-    read_demonstrations,
-    read_prompts,
-    stream_comparisons,
-    stream_demonstrations,
+    stream_kind,
     stream_prompts,
-    write_comparisons,
-    write_demonstrations,
-    write_prompts,
 )
+from accord.formats_write import RejectLog
 from accord.records import BadInput
 
 Tokenizer = Callable[[str], Sequence[int]]
@@ -52,6 +45,7 @@ class DataReport:
             ``equal_length`` is the share in which the sides are of one length.
         shared_prompts: prompts that are also in ``against``; None where no other split was given.
         problem_count, warning_count: all of them, also those beyond the `KEPT` that are listed.
+        rejects: problems that are rows of this file which cannot be used; ``max_rejects`` are allowed.
     """
 
     path: str
@@ -74,6 +68,8 @@ class DataReport:
     shared_prompts: int | None
     problem_count: int
     warning_count: int
+    rejects: int
+    max_rejects: int
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
@@ -81,8 +77,13 @@ class DataReport:
     def ties(self) -> int:
         return self.verdicts.get("tie", 0)
 
+    @property
+    def acceptable(self) -> bool:
+        """Whether there is no problem but rejects that are allowed."""
+        return self.rejects <= self.max_rejects and self.problem_count == self.rejects
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"acceptable": self.acceptable}
 
     def lines(self) -> list[str]:
         """The report as plain lines for a terminal."""
@@ -109,6 +110,8 @@ class DataReport:
             out.append(f"  prompts that are also in {self.against}: {self.shared_prompts}")
         out += _listed("warnings", self.unit, self.warnings, self.warning_count)
         out += _listed("problems", self.unit, self.problems, self.problem_count)
+        if self.rejects and self.max_rejects:
+            out.append(f"  rows that cannot be used: {self.rejects}, allowed {self.max_rejects}")
         return out
 
 
@@ -124,20 +127,14 @@ def _listed(title: str, unit: str, found: Sequence[Problem], count: int) -> list
     return out + ([f"    and {count - PRINTED} more"] if count > PRINTED else [])
 
 
-def _stream(path: str | Path, kind: Kind) -> Stream[Any]:
-    match kind:
-        case "comparisons":
-            return stream_comparisons(path)
-        case "demonstrations":
-            return stream_demonstrations(path)
-        case "prompts":
-            return stream_prompts(path)
-
-
-def _usable(stream: Stream[Any], problems: Found) -> Iterator[tuple[int, tuple[Record, ...]]]:
+def _usable(
+    stream: Stream[Any], problems: Found, log: RejectLog | None = None
+) -> Iterator[tuple[int, tuple[Record, ...]]]:
     for item in stream.items:
         if isinstance(item, Reject):
             problems.add(stream.path, item.line, item.reason)
+            if log is not None:
+                log.add(stream.path, stream.unit, item)
         else:
             yield item
 
@@ -148,6 +145,9 @@ def check(
     tokenizer: Tokenizer | None = None,
     against: str | Path | None = None,
     kind: Kind | Literal["auto"] = "auto",
+    criterion: str | None = None,
+    max_rejects: int = 0,
+    rejects: str | Path | None = None,
 ) -> DataReport:
     """Read a whole file and say what it holds; rows that cannot be used are problems, not errors.
 
@@ -156,22 +156,26 @@ def check(
         tokenizer: text to token ids; without one, words are counted, and the report says so.
         against: the other split (any kind of file); prompts that are in both are problems.
         kind: what to read the file as; ``auto`` takes the most that it can be.
+        criterion: of comparisons that answer several questions, which one (`formats.stream_comparisons`).
+        max_rejects: how many unusable rows are acceptable.
+        rejects: a file to which unusable rows go, with line and reason.
 
     Raises:
         BadInput: the file cannot be opened, is damaged, or is of no known format.
     """
     kind = detect_kind(path) if kind == "auto" else kind
-    stream = _stream(path, kind)
+    stream = stream_kind(path, kind, criterion)
     problems, warnings = Found(), Found()
 
     def length(text: str) -> int:
         return len(text.split() if tokenizer is None else tokenizer(text))
 
     tally = Tally(length)
-    for line, records in _usable(stream, problems):
-        tally.rows += 1
-        for record in records:
-            tally.add(line, record, stream.path, warnings)
+    with RejectLog(rejects) as log:
+        for line, records in _usable(stream, problems, log):
+            tally.rows += 1
+            for record in records:
+                tally.add(line, record, stream.path, warnings)
     if not tally.rows and not problems.count:
         raise BadInput(f"{path} holds no row: it must hold at least one")
     shared = None if against is None else _leaks(tally.prompts, stream.path, against, problems)
@@ -196,6 +200,8 @@ def check(
         shared_prompts=shared,
         problem_count=problems.count,
         warning_count=warnings.count,
+        rejects=log.count,
+        max_rejects=max_rejects,
         problems=tuple(problems.kept),
         warnings=tuple(warnings.kept),
     )
@@ -213,32 +219,3 @@ def _leaks(prompts: dict[str, int], path: str, against: str | Path, problems: Fo
     for line, other_line in shared:
         problems.add(path, line, f"its prompt is also in {against}, line {other_line}: take it out of one")
     return len(shared)
-
-
-def convert(
-    path: str | Path, out: str | Path, *, kind: Kind | Literal["auto"] = "auto", max_rejects: int = 0
-) -> Read[Any]:
-    """Write a file's records in accord's canonical form, and return what was read.
-
-    Raises:
-        BadInput: the file cannot be read, has more than ``max_rejects`` unusable rows, ``out`` is the file
-            itself, or ``out`` cannot be written as JSON Lines (its ending says something else).
-    """
-    target = Path(out)
-    if not target.name.endswith((".jsonl", ".jsonl.gz")):
-        raise BadInput(f"{out} must end in .jsonl or .jsonl.gz: the canonical form is JSON Lines")
-    if target.exists() and Path(path).exists() and target.samefile(path):
-        raise BadInput(f"{out} is the file to convert: name another file, so that the original stays")
-    match detect_kind(path) if kind == "auto" else kind:
-        case "comparisons":
-            comparisons = read_comparisons(path, max_rejects=max_rejects)
-            write_comparisons(out, comparisons.rows)
-            return comparisons
-        case "demonstrations":
-            demonstrations = read_demonstrations(path, max_rejects=max_rejects)
-            write_demonstrations(out, demonstrations.rows)
-            return demonstrations
-        case "prompts":
-            prompts = read_prompts(path, max_rejects=max_rejects)
-            write_prompts(out, prompts.rows)
-            return prompts

@@ -101,7 +101,8 @@ class Tally:
         self.verdicts[one.verdict] += 1
         self.annotators[one.annotator] += 1
         sides = sorted((one.pair.a.text, one.pair.b.text))
-        pair = content_hash(key, *sides)
+        # Another criterion is another question: a different answer to it is no contradiction.
+        pair = content_hash(key, *sides, *([one.criterion] if one.criterion else []))
         if one.chosen is not None and one.rejected is not None:
             chosen, rejected = self.length(one.chosen.text), self.length(one.rejected.text)
             self._measure("chosen", chosen)

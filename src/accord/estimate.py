@@ -101,18 +101,31 @@ def trained_share(weights: Weights, layers: int) -> float:
     return min(1.0, weights.top_layers / layers) if weights.train == "top" else 1.0
 
 
+def _operations(run: Run) -> tuple[int, float, float]:
+    """Layers of the model, and operations a token in its layers and in its head, forward: 2 a weight."""
+    config: Any = AutoConfig.from_pretrained(models.locate(run.model))
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    key_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    attention = 2 * hidden**2 * (1 + key_heads / config.num_attention_heads)
+    body = 2 * layers * (attention + 3 * hidden * config.intermediate_size)
+    return layers, body, 2 * config.vocab_size * hidden
+
+
+def checkpoint_bytes(run: Run, weights: Weights) -> int:
+    """Room that a stage needs: the model it ends with, and one state on the way (masters and two moments)."""
+    layers, body, head = _operations(run)
+    count = (body + head) / 2
+    width = torch.empty((), dtype=models.resolve_dtype(run.model.dtype)).element_size()
+    return int(count * (width + 12 * trained_share(weights, layers)))
+
+
 def estimate(run: Run, found: Sizes) -> Estimate:
     """The cost of ``run`` on data of these sizes.
 
     Counted are the products of the layers and of the head: 2 operations a weight and token forward, twice
     that backward, the frozen trunk once where its states are kept.
     """
-    config: Any = AutoConfig.from_pretrained(models.locate(run.model))
-    layers, hidden = config.num_hidden_layers, config.hidden_size
-    query = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    attention = 2 * hidden**2 * (1 + query / config.num_attention_heads)
-    body = 2 * layers * (attention + 3 * hidden * config.intermediate_size)  # operations a token, forward
-    head = 2 * config.vocab_size * hidden
+    layers, body, head = _operations(run)
     speed = _matrix_speed(models.resolve_dtype(run.model.dtype))
 
     def seconds(kind: str, operations: float) -> float:

@@ -1,7 +1,10 @@
 """From evaluations to findings: is it better, is it hacked, what moved. The only reader of gold besides the
 judge.
 
-Training never sees anything from here.
+Training never sees anything from here. What an evaluation's rows hold decides what can be asked: ``proxy``,
+``kl``, ``tokens`` and ``text`` always; where they are there also ``entropy`` (nats a token, mean of the
+answer), ``other_half`` (score by the reward model of the other half of the pairs) and ``members`` (scores by
+the members of an ensemble, each in units of its own deviation).
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,13 +21,33 @@ from accord.config import Judge as JudgeConfig
 from accord.diagnostics.best_of_n import best_of_n_curve
 from accord.diagnostics.length import diversity_shift, length_share, length_shift, repetition_shift
 from accord.diagnostics.overoptimisation import overoptimisation
+from accord.diagnostics.probe_figures import ScoreResponses
 from accord.diagnostics.statistics import by_prompt, cluster_bootstrap
 from accord.diagnostics.win_rate import win_rate
+from accord.further_evidence import FreshLabels, Latents, further_findings
 from accord.judging import gold
 from accord.records import Finding, write_jsonl
+from accord.stop_rules import Evaluation
 
 Row = dict[str, Any]
 Gold = Callable[[Sequence[str]], Any]
+# Scores that a stop rule may be asked about, in addition to the ensemble's worst case. Not gold: a rule that
+# reads it would stop by what no real run has.
+SCORES = ("proxy", "other_half")
+
+
+class Extras(NamedTuple):
+    """What a stage can give besides the rows, each None where there is none.
+
+    Attributes:
+        score: the reward model, to try edits on SFT's and the policy's answers.
+        latents: its latents of SFT's and the final policy's answers, in the order of their rows.
+        fresh: margins on its own test set and on fresh labels of the current policy's samples.
+    """
+
+    score: ScoreResponses | None = None
+    latents: Latents | None = None
+    fresh: FreshLabels | None = None
 
 
 def gold_of(judge: JudgeConfig | None) -> tuple[Gold | None, str | None]:
@@ -48,8 +71,46 @@ def _point(step: int, rows: Sequence[Row], config: Evaluate) -> Row:
     point: Row = {"step": step, "n": len(rows)}
     for name in ("kl", "proxy", "gold"):
         point[name], point[f"{name}_interval"] = mean(name)
+    if rows[0].get("other_half") is not None:
+        point["other_half"], point["other_half_interval"] = mean("other_half")
     point["length"] = float(np.mean([row["tokens"] for row in rows]))
     return point
+
+
+def _graded(rows: Sequence[Row], judge: JudgeConfig | None) -> list[Row]:
+    """Copies of the rows with ``gold``, None where there is none. What training keeps stays without it."""
+    utility, _ = gold_of(judge)
+    values = utility([row["text"] for row in rows]) if utility and rows else None
+    return [row | {"gold": float(values[i]) if values is not None else None} for i, row in enumerate(rows)]
+
+
+def write_curve(
+    folder: Path,
+    evaluations: Sequence[Row],
+    best_of: Sequence[Row],
+    config: Evaluate,
+    judge: JudgeConfig | None,
+) -> Row:
+    """Write curve.json of the evaluations so far and return it.
+
+    Called after every evaluation it keeps a live report's curve up to date.
+    """
+    graded = [e | {"rows": _graded(e["rows"], judge)} for e in evaluations]
+    return _write_curve(folder, graded, _graded(best_of, judge), config, judge)
+
+
+def _write_curve(
+    folder: Path, graded: Sequence[Row], best_of: Sequence[Row], config: Evaluate, judge: JudgeConfig | None
+) -> Row:
+    curve: Row = {
+        "points": [_point(e["step"], e["rows"], config) for e in graded],
+        "best_of_n": _best_of_n(best_of, config),
+        "gold_name": gold_of(judge)[1],
+        "simulated": isinstance(judge, Simulated),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "curve.json").write_text(json.dumps(curve, indent=1), encoding="utf-8")
+    return curve
 
 
 def judge_round(
@@ -58,36 +119,59 @@ def judge_round(
     best_of: Sequence[Row],
     config: Evaluate,
     judge: JudgeConfig | None,
+    extras: Extras = Extras(),
 ) -> tuple[list[Finding], Row]:
     """Write curve.json, samples.jsonl and findings.json of a round; return the findings and the curve.
 
     Args:
         evaluations: {step, rows} with rows of held-out samples; the first is SFT, the last the final policy.
         best_of: rows of SFT samples with ``proxy``, the same number for each prompt.
+        extras: what lets more questions be asked.
     """
-    utility, name = gold_of(judge)
-    for rows in (*[e["rows"] for e in evaluations], best_of):
-        values = utility([row["text"] for row in rows]) if utility and rows else None
-        for i, row in enumerate(rows):
-            row["gold"] = float(values[i]) if values is not None else None
-    curve: Row = {
-        "points": [_point(e["step"], e["rows"], config) for e in evaluations],
-        "best_of_n": _best_of_n(best_of, config),
-        "gold_name": name,
-        "simulated": isinstance(judge, Simulated),
-    }
+    evaluations = [e | {"rows": _graded(e["rows"], judge)} for e in evaluations]
+    best_of = _graded(best_of, judge)
+    curve = _write_curve(folder, evaluations, best_of, config, judge)
     base, policy = evaluations[0]["rows"], evaluations[-1]["rows"]
-    findings = _findings(evaluations, base, policy, config, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "curve.json").write_text(json.dumps(curve, indent=1), encoding="utf-8")
+    findings = _findings(evaluations, base, policy, config, curve["gold_name"])
+    findings += further_findings(evaluations, best_of, config, extras.score, extras.latents, extras.fresh)
     samples = [
         {"prompt": b["prompt"], "key": b["key"], "sft": _sample(b), "policy": _sample(p)}
         for b, p in zip(base, policy, strict=True)
     ]
     (folder / "samples.jsonl").write_text(write_jsonl(samples), encoding="utf-8")
+    write_findings(folder, findings)
+    return findings, curve
+
+
+def write_findings(folder: Path, findings: Sequence[Finding]) -> None:
+    """findings.json, what the report reads."""
     found = {"findings": [finding.to_json() for finding in findings]}
     (folder / "findings.json").write_text(json.dumps(found, indent=1, default=_plain), encoding="utf-8")
-    return findings, curve
+
+
+def rule_evaluations(
+    evaluations: Sequence[Row], findings: Sequence[Sequence[Finding]] | None = None
+) -> list[Evaluation]:
+    """The evaluations so far as stop rules take them: per-prompt means, prompts in the same order.
+
+    Args:
+        findings: of each evaluation against SFT, where alarms are to be rules.
+    """
+    out = []
+    for place, evaluation in enumerate(evaluations):
+        rows = evaluation["rows"]
+        keys = [row["key"] for row in rows]
+        scores = {
+            name: by_prompt([row[name] for row in rows], keys)[0].tolist()
+            for name in SCORES
+            if rows[0].get(name) is not None
+        }
+        if rows[0].get("members") is not None:  # worst case of the members
+            scores["pessimistic"] = by_prompt([min(row["members"]) for row in rows], keys)[0].tolist()
+        found = {finding.name: finding for finding in findings[place]} if findings else {}
+        kl = float(np.mean([row["kl"] for row in rows]))
+        out.append(Evaluation(evaluation["step"], kl, scores, found))
+    return out
 
 
 def _findings(
@@ -147,7 +231,10 @@ def _best_of_n(rows: Sequence[Row], config: Evaluate) -> list[Row]:
 
 
 def _sample(row: Row) -> Row:
-    return {name: row[name] for name in ("text", "proxy", "gold", "tokens", "finished")}
+    out = {name: row[name] for name in ("text", "proxy", "gold", "tokens", "finished")}
+    if row.get("members") is not None:
+        out["proxy_std"] = float(np.std(row["members"], ddof=1))
+    return out
 
 
 def _plain(value: Any) -> Any:

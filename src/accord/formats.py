@@ -8,35 +8,48 @@ for demonstrations, ``{"prompt"}`` for prompts. Nothing here imports torch.
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from accord.formats_comparison import QUESTION_COLUMNS, Format
+from accord.formats_comparison import QUESTION_COLUMNS, Format, Items, Reject
 from accord.formats_files import Row, Source, open_rows
 from accord.formats_messages import BadRow
 from accord.formats_prompts import DEMONSTRATION_FORMATS, PROMPT_FORMATS
 from accord.formats_rows import COMPARISON_FORMATS
-from accord.records import BadInput, Comparison, Demonstration, Prompt, content_hash
+from accord.formats_split import prompt_key, split_by_prompt
+from accord.formats_write import RejectLog, write_comparisons, write_demonstrations, write_prompts
+from accord.records import BadInput, Comparison, Demonstration, Prompt
+
+__all__ = [
+    "ALL",
+    "Imported",
+    "Kind",
+    "Read",
+    "Reject",
+    "Stream",
+    "detect_kind",
+    "import_comparisons",
+    "prompt_key",
+    "read_comparisons",
+    "read_demonstrations",
+    "read_prompts",
+    "split_by_prompt",
+    "stream_comparisons",
+    "stream_demonstrations",
+    "stream_kind",
+    "stream_prompts",
+    "write_comparisons",
+    "write_demonstrations",
+    "write_prompts",
+]
 
 T = TypeVar("T")
-R = TypeVar("R")
 Kind = Literal["comparisons", "demonstrations", "prompts"]
 ROWS_LOOKED_AT = 20  # for detection: one odd first row must not decide for the whole file
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A row that cannot be used: its line (of a table: its row), from 1, and why."""
-
-    line: int
-    reason: str
+ALL = "all"  # a criterion: every one of a file that answers several questions at once
 
 
 @dataclass(frozen=True)
@@ -64,34 +77,58 @@ class Stream(Generic[T]):
     items: Iterator[tuple[int, tuple[T, ...]] | Reject]
 
 
-def read_comparisons(path: str | Path, *, max_rejects: int = 0) -> Read[Comparison]:
+def read_comparisons(
+    path: str | Path,
+    *,
+    max_rejects: int = 0,
+    rejects: str | Path | None = None,
+    criterion: str | None = None,
+) -> Read[Comparison]:
     """All comparisons of a file.
 
+    Args:
+        rejects: a file to which unusable rows go with line and reason; None: they are only in the result.
+        criterion: as in `stream_comparisons`.
+
     Raises:
-        BadInput: the file cannot be read, holds no usable row, or more than ``max_rejects`` unusable ones.
+        BadInput: the file cannot be read, holds no usable row, or more than ``max_rejects`` unusable ones; it
+            answers several questions at once, and ``criterion`` does not say which is meant.
     """
-    return _read(stream_comparisons(path), max_rejects)
+    return _read(stream_comparisons(path, criterion=criterion), max_rejects, rejects)
 
 
-def read_demonstrations(path: str | Path, *, max_rejects: int = 0) -> Read[Demonstration]:
+def read_demonstrations(
+    path: str | Path, *, max_rejects: int = 0, rejects: str | Path | None = None
+) -> Read[Demonstration]:
     """All demonstrations of a file; of a file of comparisons, the preferred answers.
 
     Of a conversation, the last answer is the demonstration and everything before it the prompt. Raises as
     `read_comparisons`.
     """
-    return _read(stream_demonstrations(path), max_rejects)
+    return _read(stream_demonstrations(path), max_rejects, rejects)
 
 
-def read_prompts(path: str | Path, *, max_rejects: int = 0) -> Read[Prompt]:
+def read_prompts(
+    path: str | Path, *, max_rejects: int = 0, rejects: str | Path | None = None
+) -> Read[Prompt]:
     """All prompts of a file, repeated ones included; answers in it are not looked at.
 
     Raises as `read_comparisons`.
     """
-    return _read(stream_prompts(path), max_rejects)
+    return _read(stream_prompts(path), max_rejects, rejects)
 
 
-def stream_comparisons(path: str | Path) -> Stream[Comparison]:
-    return _stream(path, COMPARISON_FORMATS, "comparisons")
+def stream_comparisons(path: str | Path, *, criterion: str | None = None) -> Stream[Comparison]:
+    """The comparisons of a file row by row.
+
+    Args:
+        criterion: keep the comparisons of this criterion only; ``all`` keeps every one. Must be given for
+            formats whose rows answer several questions at once (SafeRLHF: helpful, harmless).
+
+    Raises:
+        BadInput: as `read_comparisons`, but for rejects, which are items here.
+    """
+    return _stream(path, COMPARISON_FORMATS, "comparisons", criterion)
 
 
 def stream_demonstrations(path: str | Path) -> Stream[Demonstration]:
@@ -100,6 +137,17 @@ def stream_demonstrations(path: str | Path) -> Stream[Demonstration]:
 
 def stream_prompts(path: str | Path) -> Stream[Prompt]:
     return _stream(path, PROMPT_FORMATS, "prompts")
+
+
+def stream_kind(path: str | Path, kind: Kind, criterion: str | None = None) -> Stream[Any]:
+    """The stream of a kind; ``criterion`` is of comparisons."""
+    match kind:
+        case "comparisons":
+            return stream_comparisons(path, criterion=criterion)
+        case "demonstrations":
+            return stream_demonstrations(path)
+        case "prompts":
+            return stream_prompts(path)
 
 
 def detect_kind(path: str | Path) -> Kind:
@@ -129,14 +177,16 @@ def _unknown(source: Source, rows: list[Row], formats: tuple[Format[Any], ...], 
     if seen is None or seen.value is None:
         return BadInput(f"{source.path}, {source.unit} {rows[0].line}: {rows[0].fault}")
     columns = ", ".join(sorted(map(str, seen.value))[:12]) or "none"
-    known = "; ".join(dict.fromkeys("+".join(form.columns) for form in formats))
+    known = "; ".join(dict.fromkeys("+".join(form.columns) or form.name for form in formats))
     return BadInput(
         f"{source.path}, {source.unit} {seen.line}: the columns ({columns}) are no {kind} format; "
         f"known are {known} (some with {', '.join(QUESTION_COLUMNS)}): rename the columns"
     )
 
 
-def _stream(path: str | Path, formats: tuple[Format[T], ...], kind: Kind) -> Stream[T]:
+def _stream(
+    path: str | Path, formats: tuple[Format[T], ...], kind: Kind, criterion: str | None = None
+) -> Stream[T]:
     source = open_rows(path)
     first = list(islice(source.rows, ROWS_LOOKED_AT))
     form = _best(first, formats)
@@ -148,13 +198,23 @@ def _stream(path: str | Path, formats: tuple[Format[T], ...], kind: Kind) -> Str
         mapping += (
             "; a prompt of plain text became one user turn (a transcript ending in Assistant: its turns)"
         )
+    if form.criteria and criterion not in (*form.criteria, ALL):
+        known = ", ".join([*form.criteria, ALL])
+        asked = "none was chosen" if criterion is None else f"{criterion!r} is none of them"
+        raise BadInput(
+            f"{source.path} ({form.name}) answers several questions at once, and {asked}: "
+            f"give the criterion as one of {known}"
+        )
     items = _items(chain(first, source.rows), form, formats, Path(source.path).name)
+    if form.gather is not None:
+        items = form.gather(items)
+    if criterion not in (None, ALL):
+        items = _of_criterion(items, str(criterion))
+        mapping += f"; of the criterion {criterion} only"
     return Stream(source.path, source.unit, form.name, mapping, items)
 
 
-def _items(
-    rows: Iterable[Row], form: Format[T], formats: tuple[Format[T], ...], file: str
-) -> Iterator[tuple[int, tuple[T, ...]] | Reject]:
+def _items(rows: Iterable[Row], form: Format[T], formats: tuple[Format[T], ...], file: str) -> Items:
     for row in rows:
         if row.value is None:
             yield Reject(row.line, row.fault)
@@ -162,11 +222,19 @@ def _items(
         try:
             if not form.matches(row.value):
                 raise BadRow(_misfit(row.value, form, formats))
-            records = tuple(form.read(row.value, file))
+            records = form.records(row.value, file)
         except BadRow as error:
-            yield Reject(row.line, str(error))
+            yield Reject(row.line, str(error), row.value)
         else:
             yield row.line, records
+
+
+def _of_criterion(items: Items, criterion: str) -> Items:
+    for item in items:
+        if isinstance(item, Reject):
+            yield item
+        else:
+            yield item[0], tuple(record for record in item[1] if record.criterion == criterion)
 
 
 def _misfit(row: Mapping[str, Any], form: Format[T], formats: tuple[Format[T], ...]) -> str:
@@ -178,108 +246,76 @@ def _misfit(row: Mapping[str, Any], form: Format[T], formats: tuple[Format[T], .
     return f"is not of the format of this file ({form.name}): {looks}"
 
 
-def _read(stream: Stream[T], max_rejects: int) -> Read[T]:
+def _read(stream: Stream[T], max_rejects: int, rejects_path: str | Path | None) -> Read[T]:
     rows: list[T] = []
     rejects: list[Reject] = []
-    for item in stream.items:
-        if isinstance(item, Reject):
-            rejects.append(item)
-        else:
-            rows.extend(item[1])
-    if rejects and (len(rejects) > max_rejects or not rows):
-        count = f"{len(rejects)} row(s) cannot be used"
-        way_out = (
-            f"mend them, or allow them with max_rejects={len(rejects)}"
-            if rows
-            else "and no other row is left"
-        )
-        first = rejects[0]
-        raise BadInput(f"{stream.path}, {stream.unit} {first.line}: {first.reason}; {count}: {way_out}")
+    with RejectLog(rejects_path) as log:
+        for item in stream.items:
+            if isinstance(item, Reject):
+                log.add(stream.path, stream.unit, item)
+                rejects.append(replace(item, row=None))
+            else:
+                rows.extend(item[1])
+    log.refuse(max_rejects, bool(rows))
     return Read(tuple(rows), stream.format, stream.mapping, tuple(rejects), stream.path)
 
 
-def write_comparisons(path: str | Path, rows: Iterable[Comparison]) -> None:
-    """Canonical JSON Lines (gzipped where the path ends in .gz), atomically: the old file or the new one.
+@dataclass(frozen=True)
+class Imported:
+    """What `import_comparisons` did: usable rows, comparisons in them, how many were new, rejects."""
+
+    path: str
+    format: str
+    mapping: str
+    rows: int
+    comparisons: int
+    new: int
+    rejects: int
+
+
+def import_comparisons(
+    path: str | Path,
+    add: Callable[[Sequence[Comparison]], int],
+    *,
+    max_rejects: int = 0,
+    rejects: str | Path | None = "rejects.jsonl",
+    criterion: str | None = None,
+    batch: int = 1000,
+) -> Imported:
+    """Hand all comparisons of a file to ``add``, in batches, and say how many were new.
+
+    The file is read twice, so that nothing of it is imported where it has too many rejects, and no more than
+    a batch is held in memory. Importing twice changes nothing if ``add`` knows judgements by their content,
+    as `store.LabelStore.add` does.
+
+    Args:
+        add: takes a batch, returns how many of it were not there before.
+        rejects: where unusable rows are listed with line and reason; None: nowhere.
+        criterion: of a file that answers several questions at once, which one; ``all`` for all of them.
 
     Raises:
-        BadInput: a value that JSON or UTF-8 cannot hold, or a place that cannot be written.
+        BadInput: as `read_comparisons`; nothing was imported then. Also where the file changes meanwhile.
     """
-    _write(path, (row.to_json() for row in rows))
-
-
-def write_prompts(path: str | Path, rows: Iterable[Prompt]) -> None:
-    """As `write_comparisons`, one ``{"prompt": messages}`` a line."""
-    _write(path, ({"prompt": row.to_json()} for row in rows))
-
-
-def write_demonstrations(path: str | Path, rows: Iterable[Demonstration]) -> None:
-    """As `write_comparisons`, one ``{"prompt": messages, "response": text}`` a line."""
-    _write(path, ({"prompt": row.prompt.to_json(), "response": row.response} for row in rows))
-
-
-def _write(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
-    target = Path(path)
-    temporary = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            if target.suffix == ".gz":
-                # No time and no name in the header: the same rows give the same bytes.
-                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:
-                    _write_lines(target, zipped, values)
+    first = stream_comparisons(path, criterion=criterion)
+    count = 0
+    with RejectLog(rejects) as log:
+        for item in first.items:
+            if isinstance(item, Reject):
+                log.add(first.path, first.unit, item)
             else:
-                _write_lines(target, file, values)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # temporary files are made private
-        temporary.replace(target)
-    except OSError as error:
-        raise BadInput(
-            f"{target} cannot be written ({error.strerror or error}): free space, or choose another place"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _write_lines(target: Path, file: IO[bytes] | gzip.GzipFile, values: Iterable[dict[str, Any]]) -> None:
-    for number, value in enumerate(values, start=1):
-        try:
-            line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-        except (TypeError, ValueError) as error:
-            raise BadInput(
-                f"{target}: row {number} cannot be written as JSON ({error}): mend its values"
-            ) from error
-        file.write(line)
-
-
-def prompt_key(row: Any) -> str:
-    """The identity of a row's prompt; a row is a `Prompt` or has one."""
-    key: str = (row if isinstance(row, Prompt) else row.prompt).key
-    return key
-
-
-def split_by_prompt(
-    rows: Iterable[R], fraction: float, key: Callable[[R], str] = prompt_key, seed: int = 0
-) -> tuple[tuple[R, ...], tuple[R, ...]]:
-    """(train, test): all rows of one prompt on one side, order kept.
-
-    A prompt's side is a pure function of its key and the seed, so it stays where it is when other rows come
-    or go. ``fraction`` is the expected share of prompts in test. With two prompts or more neither side is
-    empty: the prompt whose hash is nearest to the threshold changes sides, if it must.
-
-    Raises:
-        BadInput: ``fraction`` is not between 0 and 1.
-    """
-    if not 0 < fraction < 1:
-        raise BadInput(f"the test fraction is {fraction:g}: it must lie between 0 and 1, for example 0.1")
-    keyed = [(key(row), row) for row in rows]
-    place = {one: int(content_hash(one, str(seed)), 16) / 2**64 for one, _ in keyed}
-    test = {one for one in place if place[one] < fraction}
-    if len(place) >= 2 and not test:
-        test = {min(place, key=lambda one: place[one])}
-    elif test and len(test) == len(place):
-        test = test - {max(place, key=lambda one: place[one])}  # of a single prompt, training has the use
-    train_rows = tuple(row for one, row in keyed if one not in test)
-    return train_rows, tuple(row for one, row in keyed if one in test)
+                count += 1
+    log.refuse(max_rejects, count > 0)
+    rows = comparisons = new = 0
+    waiting: list[Comparison] = []
+    for item in stream_comparisons(path, criterion=criterion).items:
+        if isinstance(item, Reject):
+            continue
+        rows += 1
+        waiting.extend(item[1])
+        if len(waiting) >= batch:
+            comparisons, new, waiting = comparisons + len(waiting), new + add(waiting), []
+    if waiting:
+        comparisons, new = comparisons + len(waiting), new + add(waiting)
+    if rows != count:
+        raise BadInput(f"{path} changed while it was read ({count} rows, then {rows}): import it again")
+    return Imported(first.path, first.format, first.mapping, rows, comparisons, new, log.count)

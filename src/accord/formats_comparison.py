@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from accord.formats_messages import (
-    BadRow,
-    prompt_of,
-    text_of,
-)
+from accord.formats_messages import BadRow, prompt_of, text_of, tools_of
 from accord.records import VERDICTS, Comparison, Pair, Prompt, Response, Verdict
 
 T_co = TypeVar("T_co", covariant=True)
@@ -34,20 +30,54 @@ def always(row: Columns) -> bool:
 
 
 @dataclass(frozen=True)
-class Format(Generic[T_co]):
-    """One format. ``fits`` looks at values where the columns alone do not tell; ``read`` raises `BadRow`.
+class Reject:
+    """A row that cannot be used: its line (of a table: its row), from 1, why, and the row where it parsed."""
 
-    ``read`` gets the row and the name of its file, which is the source of labels that name none.
+    line: int
+    reason: str
+    row: Columns | None = field(default=None, compare=False, repr=False)
+
+
+Items: TypeAlias = Iterator[tuple[int, tuple[Any, ...]] | Reject]
+
+
+@dataclass(frozen=True)
+class Format(Generic[T_co]):
+    """One format.
+
+    Attributes:
+        fits: looks at values where the columns alone do not tell.
+        read: a row, and the name of its file (the source of labels that name none), to records; raises
+            `BadRow`.
+        gather: for formats whose rows mean something only together; takes what ``read`` gave for the whole
+            file, and gives records and rejects.
+        criteria: the questions that a row answers at once, of which the user must choose.
     """
 
     name: str
     mapping: str
     columns: tuple[str, ...]
-    read: Callable[[Columns, str], list[T_co]]
+    read: Callable[[Columns, str], list[Any]]
     fits: Callable[[Columns], bool] = always
+    gather: Callable[[Items], Items] | None = None
+    criteria: tuple[str, ...] = ()
 
     def matches(self, row: Columns) -> bool:
         return all(column in row for column in self.columns) and self.fits(row)
+
+    def records(self, row: Columns, file: str) -> tuple[T_co, ...]:
+        """What ``read`` gives, with the row's tools in the prompts."""
+        found = self.read(row, file)
+        tools = tools_of(row)
+        return tuple(_with_tools(record, tools) for record in found) if tools else tuple(found)
+
+
+def _with_tools(record: Any, tools: str) -> Any:
+    if isinstance(record, Prompt):
+        return replace(record, tools=record.tools or tools)
+    if isinstance(record, Comparison):
+        return replace(record, pair=replace(record.pair, prompt=_with_tools(record.prompt, tools)))
+    return replace(record, prompt=_with_tools(record.prompt, tools))  # demonstrations, unpaired answers
 
 
 def number_of(value: Any, field: str) -> float | None:
@@ -123,7 +153,8 @@ def policies_of(row: Columns, first: str, second: str) -> tuple[str, str]:
 def labelled(row: Columns, file: str, pair: Pair, verdict: Verdict, strength: float | None) -> Comparison:
     source = text_or_empty(row.get("source"), "source") or file
     annotator = text_or_empty(row.get("annotator"), "annotator")
-    return Comparison(pair, verdict, annotator, strength, source, meta_of(row))
+    criterion = text_or_empty(row.get("criterion"), "criterion")
+    return Comparison(pair, verdict, annotator, strength, source, meta_of(row), criterion)
 
 
 def preferred(row: Columns, file: str, prompt: Prompt, chosen: str, rejected: str) -> list[Comparison]:

@@ -1,4 +1,4 @@
-"""Rows out of files: JSON Lines, JSON, CSV, Parquet, each also gzipped, and hub data sets. One row at a time.
+"""Rows out of files: JSON Lines, JSON, CSV, Parquet, Arrow, each also gzipped, and hub data sets, row by row.
 
 Nothing here knows what a prompt is. A row that cannot be parsed is handed on with its fault, so that a report
 can list all of them; a file that cannot be read at all is `BadInput`.
@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from accord.records import BadInput
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 HUB_ID = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<config>[\w.-]+))?(?::(?P<split>.+))?")
 CSV_CELL_LIMIT = 1 << 26  # characters; the csv module's own limit of 131,072 is less than a long conversation
 
@@ -66,6 +66,8 @@ def open_rows(path: str | Path) -> Source:
         raise BadInput(f"{name} is empty: it must hold at least one row")
     if kind == ".parquet":
         return Source(name, "row", _parquet_rows(name, file))
+    if kind == ".arrow":
+        return Source(name, "row", _arrow_rows(name, file))
     if kind in (".csv", ".tsv"):
         return Source(name, "line", _csv_rows(name, file, "," if kind == ".csv" else "\t"))
     if kind == ".json" and _starts_with_bracket(name, file):
@@ -213,6 +215,22 @@ def _parquet_rows(name: str, file: Path) -> Iterator[Row]:
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise BadInput(f"{name} cannot be read as Parquet ({reason}): fetch or write it again") from error
+
+
+def _arrow_rows(name: str, file: Path) -> Iterator[Row]:
+    """The stream format in which ``datasets`` saves to disk."""
+    import pyarrow as pa
+
+    number = 0
+    try:
+        with _open(file) as data, pa.ipc.open_stream(data) as stream:
+            for batch in stream:
+                for value in batch.to_pylist():
+                    number += 1
+                    yield Row(number, value)
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise BadInput(f"{name} cannot be read as Arrow ({reason}): fetch or write it again") from error
 
 
 def _hub_rows(path: str, name: str, config: str | None, split: str) -> Iterator[Row]:

@@ -6,11 +6,12 @@ markers and the one space after each colon are taken away.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from accord.records import ROLES, Message, Prompt
+from accord.records import MESSAGE_EXTRAS, ROLES, Message, Prompt, extra_json
 
 TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -63,7 +64,38 @@ def _message(value: Any, field: str) -> Message:
         if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
             raise BadRow(f"{field} has parts that are not text: accord reads text only")
         content = "".join(text_of(part.get("text"), f"{field}.content") for part in content)
-    return Message(role, text_of(content, f"{field}.content"))
+    if content is None and value.get("tool_calls"):
+        content = ""  # a turn that only calls tools says nothing
+    extra = plain_json({k: value.get(k) for k in MESSAGE_EXTRAS}, field) if len(value) > 2 else ""
+    return Message(role, text_of(content, f"{field}.content"), extra)
+
+
+def plain_json(value: Any, field: str) -> str:
+    """The value as canonical JSON text (nulls left out), empty where there is nothing in it."""
+    try:
+        text = extra_json(value)
+        text.encode("utf-8")
+    except (TypeError, ValueError):
+        raise BadRow(f"{field} holds something that is not plain JSON") from None
+    return text
+
+
+def tools_of(row: Mapping[str, Any]) -> str:
+    """The functions that a row offers its assistant, as JSON text: a list, or (as in TRL and LLaMA-Factory)
+    the text of one; OpenAI keeps them beside the messages.
+    """
+    given = row.get("input")
+    tools = row.get("tools") or (given.get("tools") if isinstance(given, dict) else None)
+    if not tools:
+        return ""
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            raise BadRow("tools is a text, but not JSON: give a list of functions") from None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadRow(f"tools must be a list of functions, not {type(tools).__name__}")
+    return plain_json(tools, "tools")
 
 
 def checked_prompt(messages: tuple[Message, ...], field: str = "prompt") -> Prompt:
@@ -82,7 +114,13 @@ def checked_prompt(messages: tuple[Message, ...], field: str = "prompt") -> Prom
 
 
 def prompt_of(value: Any, field: str = "prompt") -> Prompt:
-    """A prompt out of messages, of text (one user turn), or of a transcript that ends with "Assistant:"."""
+    """A prompt out of messages, of text (one user turn), or of a transcript that ends with "Assistant:".
+
+    An object of messages and tools is how accord writes a prompt with tools.
+    """
+    if isinstance(value, dict) and "messages" in value:
+        prompt = checked_prompt(messages_of(value["messages"], f"{field}.messages"), field)
+        return Prompt(prompt.messages, tools_of(value))
     if not isinstance(value, str):
         if value is None:
             raise BadRow(f"{field} is missing")
@@ -104,17 +142,28 @@ def response_of(value: Any, field: str) -> str:
     messages = messages_of(value, field)
     if len(messages) != 1 or messages[0].role != "assistant":
         raise BadRow(f"{field} must be exactly one assistant message, not {len(messages)} message(s)")
-    return not_blank(messages[0].content, field)
+    return answer_of(messages[0], field)
+
+
+def answer_of(message: Message, field: str) -> str:
+    """The text of an answer. One that calls tools is refused: what would be compared is not its text."""
+    if message.extra and "tool_calls" in json.loads(message.extra):
+        raise BadRow(f"{field} calls tools: accord compares answers by their text")
+    return not_blank(message.content, field)
 
 
 def conversation_of(value: Any, field: str) -> tuple[tuple[Message, ...], str]:
     """A conversation that ends with the answer, as (turns before it, answer)."""
-    messages = messages_of(value, field)
+    return split_answer(messages_of(value, field), field)
+
+
+def split_answer(messages: tuple[Message, ...], field: str) -> tuple[tuple[Message, ...], str]:
+    """(turns before the last, text of the last, which must be the assistant's)."""
     if messages[-1].role != "assistant":
         raise BadRow(
             f"{field} ends with a turn of role {messages[-1].role}: the last turn must be the answer"
         )
-    return messages[:-1], not_blank(messages[-1].content, field)
+    return messages[:-1], answer_of(messages[-1], field)
 
 
 def is_transcript(text: str) -> bool:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from accord.formats_comparison import Columns, Format, has_question
+from accord.formats_llamafactory import alpaca_prompt, turns_of_row
 from accord.formats_messages import (
     BadRow,
     checked_prompt,
-    conversation_of,
     messages_of,
-    not_blank,
     prompt_of,
     response_of,
-    text_of,
+    split_answer,
 )
 from accord.formats_rows import COMPARISON_FORMATS
+from accord.formats_unpaired import TAGS
 from accord.records import Comparison, Demonstration, Prompt
 
 
@@ -23,32 +23,35 @@ def _read_response(row: Columns, file: str) -> list[Demonstration]:
     return [Demonstration(prompt_of(row["prompt"]), response_of(row["response"], "response"))]
 
 
+def _imitable(row: Columns) -> None:
+    """Refuses an answer that an unpaired preference row (KTO) calls a bad one."""
+    for tag in TAGS:
+        if row.get(tag) is False:
+            raise BadRow(f"{tag} is false: this answer is not one to imitate")
+
+
 def _read_completion(row: Columns, file: str) -> list[Demonstration]:
-    if row.get("label") is False:  # an unpaired preference row (KTO) that says: not this answer
-        raise BadRow("label is false: this completion is not one to imitate")
+    _imitable(row)
     return [Demonstration(prompt_of(row["prompt"]), response_of(row["completion"], "completion"))]
 
 
-def _read_messages(row: Columns, file: str) -> list[Demonstration]:
-    before, response = conversation_of(row["messages"], "messages")
-    return [Demonstration(checked_prompt(before, "messages without the answer"), response)]
+def _read_conversation(field: str) -> Any:
+    def read(row: Columns, file: str) -> list[Demonstration]:
+        _imitable(row)
+        before, response = split_answer(turns_of_row(row, field), field)
+        return [Demonstration(checked_prompt(before, f"{field} without the answer"), response)]
 
-
-def _instruction(row: Columns) -> Prompt:
-    """Alpaca's instruction; its input, where there is one, follows after a blank line."""
-    instruction = not_blank(text_of(row["instruction"], "instruction"), "instruction")
-    given = row.get("input")
-    text = "" if given is None else text_of(given, "input")
-    return Prompt.from_text(f"{instruction}\n\n{text}" if text.strip() else instruction)
+    return read
 
 
 def _read_instruction(row: Columns, file: str) -> list[Demonstration]:
-    return [Demonstration(_instruction(row), response_of(row["output"], "output"))]
+    _imitable(row)
+    return [Demonstration(alpaca_prompt(row), response_of(row["output"], "output"))]
 
 
 def _of_winners(form: Format[Comparison]) -> Format[Demonstration]:
     def read(row: Columns, file: str) -> list[Demonstration]:
-        winners = [(one.prompt, one.chosen) for one in form.read(row, file)]
+        winners = [(one.prompt, one.chosen) for one in form.records(row, file)]
         out = [Demonstration(prompt, chosen.text) for prompt, chosen in winners if chosen is not None]
         if not out:
             raise BadRow("no answer was preferred: there is nothing to imitate")
@@ -61,12 +64,17 @@ def _of_winners(form: Format[Comparison]) -> Format[Demonstration]:
 DEMONSTRATION_FORMATS: tuple[Format[Demonstration], ...] = (
     Format("prompt/response", "prompt and response as they are", ("prompt", "response"), _read_response),
     Format("prompt/completion", "completion became the response", ("prompt", "completion"), _read_completion),
-    *(_of_winners(form) for form in COMPARISON_FORMATS),  # before messages: UltraFeedback binarised has both
-    Format(
-        "messages",
-        "the last message, an assistant's, became the response, those before it the prompt",
-        ("messages",),
-        _read_messages,
+    *(  # before messages: UltraFeedback binarised has both
+        _of_winners(form) for form in COMPARISON_FORMATS if not form.gather and not form.criteria
+    ),
+    *(
+        Format(
+            field,
+            f"the last of {field}, an assistant's, became the response, those before it the prompt",
+            (field,),
+            _read_conversation(field),
+        )
+        for field in ("messages", "conversations")
     ),
     Format(
         "instruction/output",
@@ -84,11 +92,12 @@ def _prompt_of_column(column: str) -> Any:
     return read
 
 
-def _prompt_of_messages(row: Columns, file: str) -> list[Prompt]:
-    messages = messages_of(row["messages"], "messages")
-    if messages[-1].role == "assistant":
-        messages = messages[:-1]
-    return [checked_prompt(messages, "messages")]
+def _prompt_of_turns(field: str) -> Any:
+    def read(row: Columns, file: str) -> list[Prompt]:
+        messages = turns_of_row(row, field)
+        return [checked_prompt(messages[:-1] if messages[-1].role == "assistant" else messages, field)]
+
+    return read
 
 
 def _prompt_of_input(row: Columns, file: str) -> list[Prompt]:
@@ -99,7 +108,7 @@ def _prompt_of_input(row: Columns, file: str) -> list[Prompt]:
 
 def _of_pairs(form: Format[Comparison]) -> Format[Prompt]:
     def read(row: Columns, file: str) -> list[Prompt]:
-        return [form.read(row, file)[0].prompt]
+        return [form.records(row, file)[0].prompt]
 
     return Format(form.name, f"{form.mapping}; then the prompt alone", form.columns, read, form.fits)
 
@@ -110,16 +119,19 @@ PROMPT_FORMATS: tuple[Format[Prompt], ...] = (
     Format("prompt", "prompt as it is", ("prompt",), _prompt_of_column("prompt")),
     Format(
         "instruction",
-        "instruction and input became the prompt",
+        "instruction and input (and system and history) became the prompt",
         ("instruction",),
-        lambda row, file: [_instruction(row)],
+        lambda row, file: [alpaca_prompt(row)],
     ),
     Format("question", "question became the prompt", ("question",), _prompt_of_column("question")),
-    Format(
-        "messages",
-        "the messages without a last assistant message became the prompt",
-        ("messages",),
-        _prompt_of_messages,
+    *(
+        Format(
+            field,
+            f"the {field} without a last assistant message became the prompt",
+            (field,),
+            _prompt_of_turns(field),
+        )
+        for field in ("messages", "conversations")
     ),
     Format(
         "OpenAI preference",
@@ -127,5 +139,5 @@ PROMPT_FORMATS: tuple[Format[Prompt], ...] = (
         ("input", "preferred_output"),
         _prompt_of_input,
     ),
-    *(_of_pairs(form) for form in COMPARISON_FORMATS if form.fits is not has_question),
+    *(_of_pairs(form) for form in COMPARISON_FORMATS if form.fits is not has_question and not form.gather),
 )

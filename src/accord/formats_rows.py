@@ -6,10 +6,10 @@ function that reads a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations
+from dataclasses import replace
 from typing import Any
 
+from accord.formats_argilla import is_argilla, read_argilla
 from accord.formats_comparison import (
     Columns,
     Format,
@@ -24,6 +24,7 @@ from accord.formats_comparison import (
     text_or_empty,
     verdict_of,
 )
+from accord.formats_llamafactory import read_alpaca, read_sharegpt, read_trajectory
 from accord.formats_messages import (
     BadRow,
     checked_prompt,
@@ -37,7 +38,11 @@ from accord.formats_messages import (
     split_transcript,
     text_of,
 )
-from accord.records import Comparison, Message, Pair, Prompt, Response, Verdict
+from accord.formats_rated import read_ranking, read_rated
+from accord.formats_unpaired import is_unpaired, pair_up, read_unpaired, read_unpaired_conversation
+from accord.records import Comparison, Message, Pair, Prompt, Response, Span, Verdict
+
+SAFE_RLHF = (("helpful", "better_response_id"), ("harmless", "safer_response_id"))
 
 
 def _read_canonical(row: Columns, file: str) -> list[Comparison]:
@@ -54,10 +59,27 @@ def _read_canonical(row: Columns, file: str) -> list[Comparison]:
         raise BadRow(f"round must be a whole number from 0, not {round_:g}")
     pair = Pair(prompt, sides[0], sides[1], shown or "a", int(round_))
     strength = number_of(row.get("strength"), "strength")
-    annotator, source = (text_or_empty(row.get(field), field) for field in ("annotator", "source"))
-    return [
-        Comparison(pair, verdict_of(row["verdict"], "verdict"), annotator, strength, source, meta_of(row))
-    ]
+    annotator, source, criterion = (
+        text_or_empty(row.get(field), field) for field in ("annotator", "source", "criterion")
+    )
+    verdict = verdict_of(row["verdict"], "verdict")
+    found = Comparison(pair, verdict, annotator, strength, source, meta_of(row), criterion)
+    return [replace(found, **_said_besides(row))]
+
+
+def _said_besides(row: Columns) -> dict[str, Any]:
+    """Reason, marked passages, time and page version, as the labelling app writes them."""
+    spent = number_of(row.get("milliseconds"), "milliseconds")
+    try:
+        spans = tuple(Span.from_json(span) for span in row.get("spans") or ())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BadRow("spans must be marked passages with side, start, end, quote and mark") from None
+    return {
+        "reason": text_or_empty(row.get("reason"), "reason"),
+        "spans": spans,
+        "milliseconds": None if spent is None else int(spent),
+        "ui": text_or_empty(row.get("ui"), "ui"),
+    }
 
 
 def _read_side(value: Any, side: str) -> Response:
@@ -136,9 +158,9 @@ def _read_explicit(row: Columns, file: str) -> list[Comparison]:
 
 def _repeated(prompt: Prompt, before: tuple[Message, ...]) -> Prompt:
     """The turns before the answer, which must be the prompt again; they may add a system message to it."""
-    if Prompt(before[-len(prompt.messages) :]).key != prompt.key:
+    if Prompt(before[-len(prompt.messages) :]).key != Prompt(prompt.messages).key:
         raise BadRow("the conversations in chosen and rejected do not repeat the prompt of their row")
-    return checked_prompt(before)
+    return Prompt(checked_prompt(before).messages, prompt.tools)
 
 
 def _read_implicit(row: Columns, file: str) -> list[Comparison]:
@@ -156,56 +178,18 @@ def _read_implicit(row: Columns, file: str) -> list[Comparison]:
     return preferred(row, file, checked_prompt(before, "chosen"), chosen, rejected)
 
 
-def _read_rated(row: Columns, file: str) -> list[Comparison]:
-    """UltraFeedback with K rated answers: every pair, in the row's order, so that the side tells nothing."""
-    prompt = question_of(row)
-    answers = [
-        (Response(text_of(text, "an answer"), policy=model), rating)
-        for text, model, rating in _rated_answers(row)
-        if rating is not None and isinstance(text, str) and text.strip()
-    ]
-    out: list[Comparison] = []
-    for (a, rating_a), (b, rating_b) in combinations(answers, 2):
-        if a.text != b.text:
-            verdict: Verdict = "tie" if rating_a == rating_b else "a" if rating_a > rating_b else "b"
-            out.append(
-                labelled(
-                    row,
-                    file,
-                    Pair(prompt, a, b),
-                    verdict,
-                    number_of(abs(rating_a - rating_b), "the difference of ratings"),
-                )
-            )
-    if not out:
-        raise BadRow("there are no two different answers that have a rating and are not empty")
+def _read_safe(row: Columns, file: str) -> list[Comparison]:
+    """PKU-SafeRLHF: which answer is more helpful, and which is safer; the user chooses one, or both."""
+    answers = [Response(response_of(row[f"response_{i}"], f"response_{i}")) for i in (0, 1)]
+    pair = pair_of(question_of(row), *answers)
+    out = []
+    for criterion, column in SAFE_RLHF:
+        chosen = row[column]
+        if chosen not in (0, 1) or isinstance(chosen, bool):
+            raise BadRow(f"{column} is {str(chosen)[:40]!r}: it must be 0 or 1")
+        verdict: Verdict = "a" if chosen == 0 else "b"
+        out.append(labelled(dict(row) | {"criterion": criterion}, file, pair, verdict, None))
     return out
-
-
-def _rated_answers(row: Columns) -> Iterator[tuple[Any, str, float | None]]:
-    """(text, model, rating) of every answer in a row of either UltraFeedback form."""
-    if "completions" in row:
-        completions = row["completions"]
-        if not isinstance(completions, list) or not all(isinstance(one, dict) for one in completions):
-            raise BadRow("completions must be a list of objects with response and overall_score")
-        for one in completions:
-            rating = one.get("fine-grained_score")
-            rating = one.get("overall_score") if rating is None else rating
-            yield (
-                one.get("response"),
-                text_or_empty(one.get("model"), "model"),
-                number_of(rating, "the rating of an answer"),
-            )
-        return
-    texts, ratings = row["generations"], row["ratings"]
-    if not isinstance(texts, list) or not isinstance(ratings, list) or len(texts) != len(ratings):
-        raise BadRow("generations and ratings must be two lists of one length")
-    models: list[Any] = next(
-        (row[name] for name in ("model_names", "models") if isinstance(row.get(name), list)), []
-    )
-    models = models if len(models) == len(texts) else [""] * len(texts)
-    for text, rating, model in zip(texts, ratings, models, strict=True):
-        yield text, text_or_empty(model, "model"), number_of(rating, "ratings")
 
 
 def _both_transcripts(row: Columns) -> bool:
@@ -216,6 +200,12 @@ def _both_transcripts(row: Columns) -> bool:
 COMPARISON_FORMATS: tuple[Format[Comparison], ...] = (
     Format(
         "accord", "prompt, a, b and verdict as they are", ("prompt", "a", "b", "verdict"), _read_canonical
+    ),
+    Format(
+        "ranking",
+        "every two of the responses became a comparison, the lower rank wins, equal ranks tie",
+        ("prompt", "responses", "ranks"),
+        read_ranking,
     ),
     Format(
         "OpenAI preference",
@@ -238,12 +228,50 @@ COMPARISON_FORMATS: tuple[Format[Comparison], ...] = (
         has_question,
     ),
     Format(
+        "SafeRLHF",
+        "response_0 and response_1 became the sides, better_response_id the verdict of the criterion "
+        "helpful, safer_response_id of the criterion harmless",
+        ("response_0", "response_1", *(column for _, column in SAFE_RLHF)),
+        _read_safe,
+        has_question,
+        criteria=tuple(criterion for criterion, _ in SAFE_RLHF),
+    ),
+    Format(
+        "Argilla",
+        "a field became the prompt, two the sides, each submitted response one comparison by its user; "
+        "responses that were not submitted are left out",
+        (),
+        read_argilla,
+        is_argilla,
+    ),
+    Format(
+        "UltraInteract",
+        "trajectory became the prompt, chosen side a (the winner), rejected side b",
+        ("trajectory", "chosen", "rejected"),
+        read_trajectory,
+    ),
+    Format(
+        "LLaMA-Factory sharegpt",
+        "conversations (after system, where given) became the prompt, chosen side a (the winner), rejected "
+        "side b",
+        ("conversations", "chosen", "rejected"),
+        read_sharegpt,
+    ),
+    Format(
         "HH transcripts",
         "the turns up to the last Assistant turn became the prompt, that turn of chosen side a (the winner), "
         "of rejected side b; two turns of one role in a row were merged",
         ("chosen", "rejected"),
         _read_transcripts,
         _both_transcripts,
+    ),
+    Format(
+        "LLaMA-Factory alpaca",
+        "system, history, instruction and input became the prompt (input on a line after the instruction), "
+        "chosen side a (the winner), rejected side b",
+        ("instruction", "chosen", "rejected"),
+        read_alpaca,
+        lambda row: "prompt" not in row and isinstance(row["instruction"], str),
     ),
     Format(
         "prompt/chosen/rejected",
@@ -262,10 +290,11 @@ COMPARISON_FORMATS: tuple[Format[Comparison], ...] = (
     ),
     Format(
         "UltraFeedback completions",
-        "every pair of completions became a comparison, the higher fine-grained_score (else overall_score) "
-        "wins, equal scores tie; empty or unrated answers and pairs of equal texts are left out",
+        "every pair of completions became a comparison, the higher mean of the aspect ratings (else "
+        "fine-grained_score, else overall_score, of which a 10 is known to be wrong) wins, equal ones tie; "
+        "empty or unrated answers and pairs of equal texts are left out",
         ("completions",),
-        _read_rated,
+        read_rated,
         has_question,
     ),
     Format(
@@ -273,7 +302,24 @@ COMPARISON_FORMATS: tuple[Format[Comparison], ...] = (
         "every pair of generations became a comparison, the higher rating wins, equal ratings tie; "
         "empty or unrated answers and pairs of equal texts are left out",
         ("generations", "ratings"),
-        _read_rated,
+        read_rated,
         has_question,
+    ),
+    *(
+        Format(
+            f"unpaired ({' and '.join(columns)})",
+            "answers tagged good and bad: the n-th good one of a prompt became side a (the winner), its n-th "
+            "bad one side b",
+            columns,
+            reader,
+            is_unpaired,
+            pair_up,
+        )
+        for columns, reader in (
+            (("prompt", "completion"), read_unpaired),
+            (("instruction", "output"), read_unpaired),
+            (("messages",), read_unpaired_conversation),
+            (("conversations",), read_unpaired_conversation),
+        )
     ),
 )

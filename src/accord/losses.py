@@ -1,4 +1,4 @@
-"""Losses: pure functions, tensors in, one scalar out. No configuration, no state, no model.
+"""Losses of policy and critic: pure functions, tensors in, one scalar out. No configuration, no state.
 
 Each loss is a weighted sum divided by an explicit count. The count is the caller's, and it is *global* (all
 microbatches of the step, all processes), so that gradient accumulation and more processes give the same step.
@@ -6,7 +6,7 @@ microbatches of the step, all processes), so that gradient accumulation and more
 What a padded column holds never matters, NaN included: values are selected by the mask before any arithmetic,
 because 0 · inf is NaN, also in the gradient.
 
-Axes: N comparisons, B responses, T tokens.
+Axes: B responses, T tokens. The reward model's losses are in `preference_losses` and its neighbours.
 """
 
 from __future__ import annotations
@@ -16,179 +16,11 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from accord.axes import check_axes
+from accord.means import Count, weighted_mean
 
-Count: TypeAlias = float | Tensor
 Aggregation: TypeAlias = Literal["token", "sequence", "constant"]
-
-A_WINS, B_WINS, TIE = 0, 1, 2
-
-
-def _mean(term: Tensor, weight: Tensor | None, count: Count | None) -> Tensor:
-    """Σ weight · term / count; without a count, over the sum of the weights. Weight 0 silences any term."""
-    if weight is None:
-        weight = torch.ones_like(term)
-    if count is None:
-        count = float(weight.sum())
-    if not isinstance(count, Tensor) and not count > 0:  # a tensor is not looked at: that would stall a GPU
-        raise ValueError(f"the loss is divided by a count of {count}: it must be above 0")
-    return (torch.where(weight != 0, term, 0.0) * weight).sum() / count
-
-
-# Reward model
-
-
-def bradley_terry(
-    chosen_N: Tensor,
-    rejected_N: Tensor,
-    *,
-    margin_N: Tensor | None = None,
-    weight_N: Tensor | None = None,
-    soft_label_N: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    count: Count | None = None,
-) -> Tensor:
-    """Mean of −log σ(chosen − rejected − margin), in nats per comparison (Bradley and Terry 1952).
-
-    Args:
-        chosen_N: scores of the preferred responses.
-        rejected_N: scores of the others.
-        margin_N: how much better the chosen one has to be (Touvron et al. 2023, eq. 2).
-        weight_N: weight of each comparison.
-        soft_label_N: probability that "chosen" is better, in [0, 1]; 1 where not given, 1/2 is a tie. The
-            loss is then the cross-entropy of the same logit.
-        label_smoothing: probability in [0, 1/2) that a label is the wrong way round.
-        count: global count to divide by; the sum of the weights where not given.
-
-    Raises:
-        ValueError: shapes differ, a soft label or the smoothing outside its limits, nothing to average over.
-    """
-    check_axes(
-        chosen_N=chosen_N,
-        rejected_N=rejected_N,
-        margin_N=margin_N,
-        weight_N=weight_N,
-        soft_label_N=soft_label_N,
-    )
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(f"label_smoothing is {label_smoothing}, it must be 0 or more and below 0.5")
-    logit_N = chosen_N - rejected_N
-    if margin_N is not None:
-        logit_N = logit_N - margin_N
-    label_N = torch.ones_like(logit_N) if soft_label_N is None else soft_label_N
-    if soft_label_N is not None and not bool(((soft_label_N >= 0) & (soft_label_N <= 1)).all()):
-        raise ValueError("soft_label_N is a probability: every entry must lie between 0 and 1")
-    label_N = label_N * (1 - label_smoothing) + (1 - label_N) * label_smoothing
-    # softplus(−x) = −log σ(x), without overflow
-    cross_entropy_N = label_N * functional.softplus(-logit_N) + (1 - label_N) * functional.softplus(logit_N)
-    return _mean(cross_entropy_N, weight_N, count)
-
-
-def rao_kupper_log_probabilities(difference_N: Tensor, log_threshold: Tensor) -> Tensor:
-    """Log-probabilities of (a wins, b wins, tie), (N, 3) (Rao and Kupper 1967).
-
-    With d = score_a − score_b and η = log θ > 0:
-    P(a) = σ(d − η),  P(b) = σ(−d − η),  P(tie) = (e^{2η} − 1) P(a) P(b).
-
-    Args:
-        difference_N: d.
-        log_threshold: η, a scalar above 0. To learn it, train a free parameter and pass its softplus.
-
-    Raises:
-        ValueError: η is not above 0 (ties would be impossible).
-    """
-    check_axes(difference_N=difference_N)
-    if log_threshold.numel() != 1 or not log_threshold.detach().item() > 0:
-        raise ValueError(
-            f"log_threshold is {log_threshold.tolist()}: it must be one number above 0 (use softplus)"
-        )
-    log_threshold = log_threshold.reshape(())
-    a_N = functional.logsigmoid(difference_N - log_threshold)
-    b_N = functional.logsigmoid(-difference_N - log_threshold)
-    # log(e^{2η} − 1) without overflow for large η
-    log_excess = 2 * log_threshold + torch.log(-torch.expm1(-2 * log_threshold))
-    return torch.stack([a_N, b_N, a_N + b_N + log_excess], dim=1)
-
-
-def davidson_log_probabilities(difference_N: Tensor, log_tie: Tensor) -> Tensor:
-    """Log-probabilities of (a wins, b wins, tie), (N, 3) (Davidson 1970).
-
-    With strengths π = e^score: P(a), P(b), P(tie) are proportional to π_a, π_b, ν √(π_a π_b).
-
-    Args:
-        difference_N: score_a − score_b.
-        log_tie: log ν, a scalar without limits; a free parameter where it is learned.
-    """
-    check_axes(difference_N=difference_N)
-    if log_tie.numel() != 1:
-        raise ValueError(f"log_tie must be one number, got shape {tuple(log_tie.shape)}")
-    tie_N = log_tie.reshape(()).expand_as(difference_N).to(difference_N.dtype)
-    return torch.log_softmax(torch.stack([difference_N / 2, -difference_N / 2, tie_N], dim=1), dim=1)
-
-
-def _outcome_loss(
-    log_probability_N3: Tensor, outcome_N: Tensor, weight_N: Tensor | None, count: Count | None
-) -> Tensor:
-    check_axes(outcome_N=outcome_N, weight_N=weight_N, log_probability_NO=log_probability_N3)
-    if outcome_N.is_floating_point() or not bool(((outcome_N >= A_WINS) & (outcome_N <= TIE)).all()):
-        raise ValueError("outcome_N holds integers: 0 where a wins, 1 where b wins, 2 for a tie")
-    return _mean(-log_probability_N3.gather(1, outcome_N.long()[:, None])[:, 0], weight_N, count)
-
-
-def rao_kupper(
-    difference_N: Tensor,
-    outcome_N: Tensor,
-    log_threshold: Tensor,
-    *,
-    weight_N: Tensor | None = None,
-    count: Count | None = None,
-) -> Tensor:
-    """Negative log-likelihood of wins and ties by Rao–Kupper, nats per comparison.
-
-    Args:
-        difference_N: score_a − score_b.
-        outcome_N: integers, 0 a wins, 1 b wins, 2 tie.
-        log_threshold: η above 0, see rao_kupper_log_probabilities; carries a gradient.
-        weight_N: weight of each comparison.
-        count: global count to divide by; the sum of the weights where not given.
-    """
-    return _outcome_loss(
-        rao_kupper_log_probabilities(difference_N, log_threshold), outcome_N, weight_N, count
-    )
-
-
-def davidson(
-    difference_N: Tensor,
-    outcome_N: Tensor,
-    log_tie: Tensor,
-    *,
-    weight_N: Tensor | None = None,
-    count: Count | None = None,
-) -> Tensor:
-    """Negative log-likelihood of wins and ties by Davidson, nats per comparison; else as rao_kupper."""
-    return _outcome_loss(davidson_log_probabilities(difference_N, log_tie), outcome_N, weight_N, count)
-
-
-def centering_penalty(
-    chosen_N: Tensor,
-    rejected_N: Tensor,
-    coefficient: float,
-    *,
-    weight_N: Tensor | None = None,
-    count: Count | None = None,
-) -> Tensor:
-    """coefficient · mean of ((chosen + rejected) / 2)²: pins the scores' free constant near 0.
-
-    Eisenstein et al. 2023 (arXiv 2312.09244) and TRL square the *sum* of the two, which is four
-    times this: their 0.01 is 0.04 here.
-    """
-    check_axes(chosen_N=chosen_N, rejected_N=rejected_N, weight_N=weight_N)
-    return coefficient * _mean(((chosen_N + rejected_N) / 2).square(), weight_N, count)
-
-
-# Policy and value
 
 
 def negative_log_likelihood(logp: Tensor, weight: Tensor, token_count: Count) -> Tensor:
@@ -201,7 +33,7 @@ def negative_log_likelihood(logp: Tensor, weight: Tensor, token_count: Count) ->
     """
     if logp.shape != weight.shape:
         raise ValueError(f"logp has shape {tuple(logp.shape)}, but weight has {tuple(weight.shape)}")
-    return _mean(-logp, weight, token_count)
+    return weighted_mean(-logp, weight, token_count)
 
 
 def aggregation_weight(mask_BT: Tensor, kind: Aggregation, constant_length: int | None = None) -> Tensor:
@@ -271,7 +103,7 @@ def clipped_policy_loss(
     check_axes(logp_BT=logp_BT, old_logp_BT=old_logp_BT, advantage_BT=advantage_BT, mask_BT=mask_BT)
     ratio_BT = torch.exp(_log_ratio(logp_BT, old_logp_BT, mask_BT))
     gain_BT = torch.minimum(ratio_BT * advantage_BT, ratio_BT.clamp(1 - clip, 1 + clip) * advantage_BT)
-    return _mean(-gain_BT, mask_BT, token_count)
+    return weighted_mean(-gain_BT, mask_BT, token_count)
 
 
 def value_loss(
@@ -296,7 +128,7 @@ def value_loss(
     )
     near_BT = old_value_BT + (value_BT - old_value_BT).clamp(-clip, clip)
     error_BT = torch.maximum((value_BT - return_BT).square(), (near_BT - return_BT).square())
-    return 0.5 * _mean(error_BT, mask_BT, token_count)
+    return 0.5 * weighted_mean(error_BT, mask_BT, token_count)
 
 
 @torch.no_grad()

@@ -248,7 +248,9 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> Tokens:
             "the tokenizer has no chat template, and prompts are conversations: set model.chat_template"
             " to chatml, plain or a Jinja file"
         )
-    text = tokenizer.apply_chat_template(prompt.to_json(), tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        prompt.messages_json(), tools=prompt.tool_list, tokenize=False, add_generation_prompt=True
+    )
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -27,11 +27,23 @@ import torch
 import transformers
 
 import accord
-from accord import checkpoints, config, evidence, formats, models, online, report, reward_model, sft
+from accord import (
+    checkpoints,
+    config,
+    evidence,
+    formats,
+    models,
+    online,
+    report,
+    reward_model,
+    self_tests,
+    sft,
+)
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
-from accord.estimate import Estimate, estimate, sizes
-from accord.judging import judge_from
+from accord.disk import require_free
+from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
+from accord.judging import judge_from, label_source
 from accord.metrics import MetricsLog
 from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
 from accord.scoring.reward_model import RewardModelScorer
@@ -96,12 +108,20 @@ class _Running:
         later = order[order.index(here) + 1 :] if here in order else []
         return factor * sum(each[name] for name, _ in later)
 
-    def stage(self, name: str, key: str, make: Callable[[], None]) -> bool:
-        """Make the artefact ``name`` unless it is there already, whole and with the same key."""
+    def stage(
+        self, name: str, key: str, make: Callable[[], None], trained: config.Weights | None = None
+    ) -> bool:
+        """Make the artefact ``name`` unless it is there already, whole and with the same key.
+
+        Args:
+            trained: which weights the stage trains; the room that they need is asked for before the work.
+        """
         folder, began = self.out / name, time.monotonic()
         checkpoints.recover(folder)
         hit = checkpoints.cached(folder, key) is not None
         if not hit:
+            if trained is not None:
+                require_free(folder, checkpoint_bytes(self.run, trained))
             make()
         seconds = round(time.monotonic() - began, 2)
         self.stages.append({"stage": name, "seconds": seconds, "cached": hit})
@@ -217,8 +237,13 @@ def run(
             wandb=logging_config.wandb,
             trackio=logging_config.trackio,
         ) as log:
-            expected = {} if quiet else cost(settings, inputs).seconds
-            running = _Running(settings, out, log, expected, quiet=quiet)
+            expected = cost(settings, inputs)
+            room = self_tests.memory(expected.memory_bytes)
+            if not room.ok:  # an estimate: it warns and does not refuse
+                logger.warning(
+                    "memory may not suffice: %s; train fewer layers, or smaller batches", room.result
+                )
+            running = _Running(settings, out, log, expected.seconds, quiet=quiet)
             try:
                 return _rounds(running, inputs, began, until)
             finally:
@@ -269,7 +294,7 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 )
                 judge = judge_from(run.judge, seed=run.seed, run_folder=out)
                 judge.label(pairs, store)
-            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1))
+            all_labels = list(inputs.comparisons) + store.comparisons(range(round + 1), _criterion(run))
             labels_key = checkpoints.key("labels", [c.to_json() for c in all_labels])
             # 4. Reward model on all labels so far, from the SFT trunk.
             reward_key = checkpoints.key(
@@ -329,10 +354,11 @@ def _sft(
         figures: dict[str, float] = {}
         if settings is not None:
             work = running.workspace("sft", 0, key, settings.checkpoint_seconds)
+            self_tests.insist(self_tests.tokens(model, tokenizer))
             figures = sft.train(model, tokenizer, inputs.demonstrations, settings, work, **limits)
         _save(model, tokenizer, out / "sft", key, {"figures": figures})
 
-    running.stage("sft", key, make)
+    running.stage("sft", key, make, (settings or config.Sft()).weights)
     return key, out / "sft"
 
 
@@ -356,7 +382,8 @@ def _collect(
     def make() -> None:
         work = Workspace("collect", run.seed, round, log=running.log, quiet=running.quiet)
         model = models.load_policy(policy_folder, dtype)
-        pairs = collect(model, tokenizer, prompts, settings, work, policy_name)
+        origin = {"run": run.name, "model": run.model.path}
+        pairs = collect(model, tokenizer, prompts, settings, work, policy_name, origin)
 
         def write(target: Path) -> None:
             (target / "pairs.jsonl").write_text(write_jsonl(p.to_json() for p in pairs), encoding="utf-8")
@@ -364,9 +391,10 @@ def _collect(
         checkpoints.commit(folder, write, manifest={"key": key, "policy": policy_name})
 
     running.stage(name, key, make)
-    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    # Not splitlines: a sample may hold U+2028 or U+0085, which JSON leaves as they are.
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").split("\n")
     shutil.copyfile(folder / "pairs.jsonl", folder.parent / "pairs.jsonl")
-    return [Pair.from_json(json.loads(line)) for line in lines]
+    return [Pair.from_json(json.loads(line)) for line in lines if line]
 
 
 def _reward(
@@ -393,13 +421,14 @@ def _reward(
             training, test = list(split[0]), list(split[1])
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
         model = reward_model.new(str(sft_folder), dtype, tokenizer, run.seed, round)
+        self_tests.insist(self_tests.reward(model, tokenizer))
         card = reward_model.train(
             model, tokenizer, training, test, settings, work, bootstrap=run.evaluate.bootstrap, **limits
         )
         card["label_source"] = _label_source(run)
         _save(model, tokenizer, folder, key, {}, card)
 
-    running.stage(name, key, make)
+    running.stage(name, key, make, settings.weights)
     card: dict[str, Any] = json.loads((folder / "accord_reward.json").read_text(encoding="utf-8"))
     return card
 
@@ -428,6 +457,15 @@ def _optimise(
         if settings.algorithm == "ppo":
             critic = online.new_critic(settings.critic_start, reward, str(sft_folder), tokenizer, dtype)
         policy = models.load_policy(sft_folder, dtype)
+        theirs = models.load_tokenizer(config.Model(path=str(reward.name_or_path)), str(reward.name_or_path))
+        self_tests.insist(
+            [
+                *self_tests.tokens(policy, tokenizer),
+                *self_tests.policy(policy, tokenizer),
+                *self_tests.reward(reward, tokenizer),
+                self_tests.same_tokenizer(tokenizer, theirs),
+            ]
+        )
         trainer = online.OnlineTrainer(
             policy,
             tokenizer,
@@ -463,7 +501,7 @@ def _optimise(
     checkpoints.recover(rollouts)
     if checkpoints.cached(rollouts, key) is None and (out / name).exists():
         checkpoints.discard(out / name)
-    running.stage(name, key, make)
+    running.stage(name, key, make, settings.weights)
     found = json.loads((rollouts / "evaluations.json").read_text(encoding="utf-8"))
     return found["evaluations"], found["best_of"]
 
@@ -485,12 +523,16 @@ def _save(
     checkpoints.commit(folder, write, manifest={"key": key} | manifest, need_bytes=need)
 
 
+def _criterion(run: Run) -> str:
+    """Which question the reward model learns, where people were asked more than one."""
+    return run.judge.criterion if isinstance(run.judge, config.HumanJudge) else ""
+
+
 def _label_source(run: Run) -> str:
     if run.data.comparisons is not None:
         return f"people (file {Path(run.data.comparisons).name})"
-    if isinstance(run.judge, config.FileJudge):
-        return f"people (file {Path(run.judge.path).name})"
-    return "simulated annotators (a stand-in for people)"
+    assert run.judge is not None  # the configuration wants comparisons or a judge
+    return label_source(run.judge)
 
 
 def _threads() -> int:
@@ -515,19 +557,20 @@ def _only_one(out: Path) -> Iterator[None]:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier run left; only names that accord writes."""
+    """Remove what an earlier run left, only names that accord writes; labels are people's time and stay."""
+    labels = out / "labels.db"
+    if labels.exists():
+        number = next(n for n in range(1, 10**6) if not (out / f"labels.before-{n}.db").exists())
+        for end in ("", "-wal", "-shm"):  # what SQLite keeps beside the file belongs to it
+            beside = out / f"labels.db{end}"
+            if beside.exists():
+                beside.rename(out / f"labels.before-{number}.db{end}")
+        logger.warning("the labels of the earlier run are kept in %s", out / f"labels.before-{number}.db")
     for name in ("sft", "unfinished", "tensorboard"):
         shutil.rmtree(out / name, ignore_errors=True)
     for path in out.glob("round-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for pattern in (
-        "labels.db*",
-        "metrics.jsonl",
-        "report.*",
-        "accord.lock.json",
-        "events.jsonl",
-        "config.yaml",
-    ):
+    for pattern in ("metrics.jsonl", "report.*", "accord.lock.json", "events.jsonl", "config.yaml"):
         for path in out.glob(pattern):
             path.unlink()
 

@@ -7,16 +7,17 @@ and for caching) is a hash of its normalised messages, so that white space and c
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Verdict = Literal["a", "b", "tie", "both_bad", "skip"]
 Side = Literal["a", "b"]
 VERDICTS: tuple[Verdict, ...] = ("a", "b", "tie", "both_bad", "skip")
 ROLES = ("system", "user", "assistant", "tool")
+MESSAGE_EXTRAS = ("name", "tool_calls", "tool_call_id", "reasoning_content")  # what chat templates read
 
 
 class BadInput(ValueError):
@@ -30,15 +31,36 @@ class WaitingForLabels(Exception):
     """The run needs people's labels before it can go on. The command line exits with code 3."""
 
 
+def extra_json(value: Any) -> str:
+    """Canonical JSON without nulls at the top (tables fill absent fields with null); empty for nothing."""
+    kept = {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+    return json.dumps(kept, sort_keys=True, ensure_ascii=False, allow_nan=False) if kept else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One turn. ``extra`` is what a chat template may want besides: tool_calls, tool_call_id, name.
+
+    It is kept as the text of a JSON object (empty for most messages), so that a message stays hashable.
+    """
+
     role: str
     content: str
+    extra: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        more: dict[str, Any] = json.loads(self.extra) if self.extra else {}
+        return {"role": self.role, "content": self.content} | more
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Message:
+        extra = extra_json({k: value.get(k) for k in MESSAGE_EXTRAS}) if len(value) > 2 else ""
+        return cls(value["role"], value["content"], extra)
 
 
 def normalised(text: str) -> str:
     """White space collapsed, case folded: what "the same prompt" means in splits."""
-    return re.sub(r"\s+", " ", text).strip().casefold()
+    return " ".join(text.split()).casefold()
 
 
 def content_hash(*parts: str) -> str:
@@ -54,9 +76,13 @@ def content_hash(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation up to and including the turn that is to be answered."""
+    """A conversation up to and including the turn that is to be answered.
+
+    ``tools`` is the JSON text of the list of functions that the assistant may call; empty for none.
+    """
 
     messages: tuple[Message, ...]
+    tools: str = ""
 
     @classmethod
     def from_text(cls, text: str) -> Prompt:
@@ -65,36 +91,59 @@ class Prompt:
     @property
     def key(self) -> str:
         """Identity after normalising white space and case; splits and clusters go by this key."""
-        return content_hash(*(part for m in self.messages for part in (m.role, normalised(m.content))))
+        parts = [part for m in self.messages for part in (m.role, normalised(m.content))]
+        extras = [part for i, m in enumerate(self.messages) if m.extra for part in (str(i), m.extra)]
+        return content_hash(*parts, *extras, *(("tools", self.tools) if self.tools else ()))
 
     @property
     def text(self) -> str:
         """The last turn's content, for display."""
         return self.messages[-1].content if self.messages else ""
 
-    def to_json(self) -> list[dict[str, str]]:
-        return [{"role": m.role, "content": m.content} for m in self.messages]
+    @property
+    def tool_list(self) -> list[dict[str, Any]] | None:
+        """The functions as a chat template takes them."""
+        out: list[dict[str, Any]] | None = json.loads(self.tools) if self.tools else None
+        return out
+
+    def messages_json(self) -> list[dict[str, Any]]:
+        """The turns alone, as chat templates and interfaces take them."""
+        return [m.to_json() for m in self.messages]
+
+    def to_json(self) -> list[dict[str, Any]] | dict[str, Any]:
+        """The list of messages; with tools, an object of messages and tools."""
+        messages = self.messages_json()
+        return {"messages": messages, "tools": self.tool_list} if self.tools else messages
 
     @classmethod
-    def from_json(cls, value: Sequence[Mapping[str, str]] | str) -> Prompt:
+    def from_json(cls, value: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str) -> Prompt:
         if isinstance(value, str):
             return cls.from_text(value)
-        return cls(tuple(Message(m["role"], m["content"]) for m in value))
+        if isinstance(value, Mapping):
+            return replace(cls.from_json(value["messages"]), tools=extra_json(value.get("tools") or []))
+        return cls(tuple(Message.from_json(m) for m in value))
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer. ``tokens`` are the very ids that were sampled (end token included), never a re-encoding."""
+    """One answer. ``tokens`` are the very ids that were sampled (end token included), never a re-encoding.
+
+    ``lineage`` says where it comes from beyond the policy's name: model, sampling settings, run. People who
+    judge never see it.
+    """
 
     text: str
     tokens: tuple[int, ...] | None = None
     finished: bool = True
     policy: str = ""
+    lineage: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"text": self.text, "policy": self.policy, "finished": self.finished}
         if self.tokens is not None:
             out["tokens"] = list(self.tokens)
+        if self.lineage:
+            out["lineage"] = dict(self.lineage)
         return out
 
     @classmethod
@@ -107,6 +156,7 @@ class Response:
             tuple(tokens) if tokens is not None else None,
             bool(value.get("finished", True)),
             value.get("policy", ""),
+            value.get("lineage") or {},
         )
 
 
@@ -154,6 +204,39 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A passage of an answer that an annotator marked.
+
+    Attributes:
+        side: the answer: ``a`` or ``b``; of a ranking, the number of the answer.
+        start: first character in the text as it was shown (Markdown rendered); ``end`` is one past the last.
+        quote: the passage.
+        mark: ``good`` or ``bad``.
+        source: (start, end) of the quote in the answer's own text; None where formatting runs through it, or
+            where it stands there more than once.
+    """
+
+    side: str
+    start: int
+    end: int
+    quote: str
+    mark: Literal["good", "bad"] = "bad"
+    source: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        out = {name: getattr(self, name) for name in ("side", "start", "end", "quote", "mark")}
+        return out | {"source": list(self.source) if self.source else None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Span:
+        source = value.get("source")
+        place = (int(source[0]), int(source[1])) if source else None
+        mark: Literal["good", "bad"] = "good" if value.get("mark") == "good" else "bad"
+        start, end = int(value["start"]), int(value["end"])
+        return cls(str(value["side"]), start, end, value["quote"], mark, place)
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One judgement of one pair by one annotator.
 
@@ -163,6 +246,10 @@ class Comparison:
         annotator: who judged; simulated annotators are named ``simulated:…``.
         source: where the label comes from (file or judge), for reports.
         criterion: what was asked (helpful, harmless, …); empty where it was simply which is better.
+        reason: why, in the annotator's own words.
+        spans: passages that the annotator marked.
+        milliseconds: how long the pair was looked at; None where nobody measured it.
+        ui: version of the page on which it was judged; empty where it was none.
     """
 
     pair: Pair
@@ -172,6 +259,10 @@ class Comparison:
     source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     criterion: str = ""
+    reason: str = ""
+    spans: tuple[Span, ...] = ()
+    milliseconds: int | None = None
+    ui: str = ""
 
     @property
     def prompt(self) -> Prompt:
@@ -190,9 +281,18 @@ class Comparison:
         out = self.pair.to_json()
         out |= {"verdict": self.verdict, "annotator": self.annotator, "strength": self.strength}
         out |= {"source": self.source, "meta": dict(self.meta)}
-        if self.criterion:
-            out["criterion"] = self.criterion
-        return out
+        return out | self.extras()
+
+    def extras(self) -> dict[str, Any]:
+        """What only some judgements have, as JSON; nothing where there is nothing."""
+        out: dict[str, Any] = {
+            "criterion": self.criterion,
+            "reason": self.reason,
+            "spans": [span.to_json() for span in self.spans],
+            "milliseconds": self.milliseconds,
+            "ui": self.ui,
+        }
+        return {key: value for key, value in out.items() if value not in ("", [], None)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Comparison:
@@ -203,7 +303,11 @@ class Comparison:
             value.get("strength"),
             value.get("source", ""),
             value.get("meta") or {},
-            value.get("criterion", ""),
+            value.get("criterion") or "",
+            value.get("reason") or "",
+            tuple(Span.from_json(span) for span in value.get("spans") or ()),
+            value.get("milliseconds"),
+            value.get("ui") or "",
         )
 
 
@@ -222,6 +326,23 @@ class Ranking:
     source: str = ""
     criterion: str = ""
     round: int = 0
+
+    def comparisons(self) -> list[Comparison]:
+        """Every two answers as a comparison: the better rank wins, equal ranks tie; K(K-1)/2 of them.
+
+        Side a is the answer that stands first. ``meta["ranking"]`` keeps them together, since they are one
+        judgement and not independent ones.
+        """
+        whole = content_hash(self.prompt.key, *(response.text for response in self.responses))
+        out: list[Comparison] = []
+        for i, j in itertools.combinations(range(len(self.responses)), 2):
+            verdict: Verdict = "tie"
+            if self.ranks[i] != self.ranks[j]:
+                verdict = "a" if self.ranks[i] < self.ranks[j] else "b"
+            pair = Pair(self.prompt, self.responses[i], self.responses[j], round=self.round)
+            meta = {"ranking": whole, "of": len(self.responses)}
+            out.append(Comparison(pair, verdict, self.annotator, None, self.source, meta, self.criterion))
+        return out
 
     def to_json(self) -> dict[str, Any]:
         out = {name: getattr(self, name) for name in ("annotator", "source", "criterion", "round")}

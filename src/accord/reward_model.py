@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from accord import batches, losses, models
+from accord import batches, models, probe
+from accord import preference_losses as losses
 from accord.batches import Group, Tokens
 from accord.config import Reward
 from accord.diagnostics.calibration import reward_metrics
@@ -25,7 +26,7 @@ from accord.execution.local import Local
 from accord.records import BadInput, Comparison, Response
 from accord.scoring.reward_model import RewardModelScorer
 from accord.streams import generator, permutation
-from accord.towers import TrunkStates
+from accord.towers import TOKENS_PER_BATCH, TrunkStates
 from accord.workspace import Workspace, check_bad_steps
 
 MAX_BAD_STEPS = 3
@@ -54,7 +55,7 @@ def encode(
     """
     examples, kept = [], []
     for row in comparisons:
-        if row.verdict not in OUTCOME or (row.verdict == "tie" and config.ties == "drop"):
+        if not _says_something(row, config):
             continue
         prompt = models.encode_prompt(tokenizer, row.prompt)
         a, b = _tokens(tokenizer, row.pair.a), _tokens(tokenizer, row.pair.b)
@@ -63,6 +64,10 @@ def encode(
         examples.append(Example(Group(prompt, (a, b)), OUTCOME[row.verdict]))
         kept.append(row)
     return examples, kept
+
+
+def _says_something(row: Comparison, config: Reward) -> bool:
+    return row.verdict in OUTCOME and not (row.verdict == "tie" and config.ties == "drop")
 
 
 def _tokens(tokenizer: Any, response: Response) -> Tokens:
@@ -104,6 +109,33 @@ class RewardTrainer:
                 a_N, b_N, soft_label_N=soft_N, label_smoothing=self.config.label_smoothing, count=count
             )
         return main + losses.centering_penalty(a_N, b_N, self.config.centering, count=count)
+
+    @torch.no_grad()
+    def fit_head(
+        self, examples: Sequence[Example], prompts: Sequence[str], trunk: TrunkStates | None = None
+    ) -> probe.Probe:
+        """Put a head fitted to the frozen hidden states in place of the random one.
+
+        Args:
+            prompts: prompt key of each example.
+        """
+        hidden = []
+        lengths = [batches.stream_length(e.group) for e in examples]
+        for run in batches.by_budget(lengths, TOKENS_PER_BATCH):
+            groups = [examples[i].group for i in run]
+            packed = batches.pack(groups, models.device())
+            hidden_TH = self.scorer.tower.hidden(packed, trunk.of(groups) if trunk is not None else None)
+            hidden.append(hidden_TH[packed.last_B].double().cpu())
+        hidden_N2H = torch.cat(hidden).view(len(examples), 2, -1).numpy()
+        outcome_N = np.array([e.outcome for e in examples])
+        decided = outcome_N != OUTCOME["tie"]
+        keys = [key for key, used in zip(prompts, decided, strict=True) if used]
+        a_NH, b_NH = hidden_N2H[decided, 0], hidden_N2H[decided, 1]
+        found = probe.fit(a_NH, b_NH, outcome_N[decided] == OUTCOME["a"], keys)
+        weight: nn.Parameter = self.scorer.model.score.weight
+        weight.copy_(torch.from_numpy(found.weight_H)[None])
+        self.execution.adopt(weight)
+        return found
 
     def step(self, examples: Sequence[Example], trunk: TrunkStates | None = None) -> dict[str, float]:
         """Train on one batch; returns loss (nats per comparison), accuracy (share of decided pairs), norm.
@@ -151,9 +183,14 @@ def train(
     examples, kept = encode(tokenizer, training, config, **limits)
     held_out, held_rows = encode(tokenizer, test, config.model_copy(update={"ties": "drop"}), **limits)
     if len(examples) < config.minimum_pairs:
+        unusable = sum(_says_something(row, config) for row in training) - len(examples)
+        why = (
+            f" ({unusable} have an empty side, equal sides, or more tokens than data.max_prompt_tokens or"
+            " data.max_response_tokens)"
+        )
         raise BadInput(
-            f"there are {len(examples)} usable pairs of {len(training)}, at least {config.minimum_pairs} are"
-            " needed: label more, or lower reward.minimum_pairs"
+            f"there are {len(examples)} usable pairs of {len(training)}{why if unusable else ''}, at least"
+            f" {config.minimum_pairs} are needed: label more, or lower reward.minimum_pairs"
         )
     if not held_out:
         raise BadInput("no usable held-out pair is left to measure the reward model: label more pairs")
@@ -161,11 +198,17 @@ def train(
     total = config.epochs * per_epoch
     trainer = RewardTrainer(model, tokenizer, config, total, work.seed)
     started = time.monotonic()
-    done, state, _ = work.resume()
+    done, state, extra = work.resume()
     if done:
         trainer.execution.load(state["execution"])
-    trunk = TrunkStates(trainer.scorer.tower, [e.group for e in (*examples, *held_out)], models.device())
+    trunk = TrunkStates(
+        trainer.scorer.tower, [e.group for e in (*examples, *held_out)], models.device(), work.frozen_layers
+    )
     progress = work.progress(total, done)
+    started_at: dict[str, float] = dict(extra.get("probe", {}))
+    if config.head_start == "probe" and not done:
+        found = trainer.fit_head(examples, [row.prompt.key for row in kept], trunk)
+        started_at = {"accuracy": found.accuracy, "strength": found.strength}
     for step in range(done, total):
         begun = time.monotonic()
         order = permutation(len(examples), work.seed, "reward", work.round, step // per_epoch)
@@ -174,7 +217,7 @@ def train(
         figures = trainer.step(batch, trunk)
         check_bad_steps(trainer.execution.bad_steps, MAX_BAD_STEPS, "reward", step)
         work.record(step, figures | {"pairs_per_second": len(batch) / (time.monotonic() - begun)})
-        work.keep(step + 1, lambda: ({"execution": trainer.execution.state()}, {}))
+        work.keep(step + 1, lambda: ({"execution": trainer.execution.state()}, {"probe": started_at}))
         progress.advance(f"loss {figures['loss']:.3f}  accuracy {figures['accuracy']:.2f}")
     reference = trainer.scorer.score_groups([e.group for e in examples], trunk)
     mean, std = float(reference.mean()), float(reference.std())
@@ -196,6 +239,7 @@ def train(
     return card | {
         "pairs_train": len(examples),
         "pairs_left_out": len(training) - len(examples),
+        "probe": started_at or None,
         "ties": {"choice": config.ties, "count": ties}
         | ({"parameter": tie} if config.ties in ("rao_kupper", "davidson") else {}),
         "score_mean": mean,

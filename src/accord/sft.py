@@ -107,7 +107,7 @@ def train(
     losses: list[float] = list(extra.get("losses", []))
     if done:
         trainer.execution.load(state["execution"])
-    trunk = TrunkStates(trainer.tower, groups, models.device())
+    trunk = TrunkStates(trainer.tower, groups, models.device(), work.frozen_layers)
     progress = work.progress(len(steps), done)
     for step in range(done, len(steps)):
         started = time.monotonic()

@@ -8,7 +8,7 @@ scoring, the trunk's states are kept.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -79,7 +79,14 @@ class TrunkStates:
     a trunk, nothing is kept and towers compute their own.
     """
 
-    def __init__(self, tower: Tower, groups: Sequence[Group], device: torch.device) -> None:
+    def __init__(
+        self,
+        tower: Tower,
+        groups: Sequence[Group],
+        device: torch.device,
+        progress: Callable[[int], Callable[[int], None]] | None = None,
+    ) -> None:
+        """``progress`` is told how many tokens there are, and returns what is told of each batch's tokens."""
         self._kept: dict[Group, Tensor] = {}
         if not tower.start:
             return
@@ -88,12 +95,15 @@ class TrunkStates:
         weight = tower.base.embed_tokens.weight
         if sum(lengths) * weight.shape[1] * weight.element_size() > KEEP_BYTES:
             return
+        advance = progress(sum(lengths)) if progress is not None else None
         for run in batches.by_budget(lengths, TOKENS_PER_BATCH):
             trunk_TH = tower.trunk(batches.pack([unique[i] for i in run], device))
             assert trunk_TH is not None
             split: Any = trunk_TH.split
             for index, part in zip(run, split([lengths[i] for i in run]), strict=True):
                 self._kept[unique[index]] = part
+            if advance is not None:
+                advance(sum(lengths[i] for i in run))
 
     def of(self, groups: Sequence[Group]) -> Tensor | None:
         """(T, H) for ``batches.pack(groups)``; None where it is not kept."""

@@ -112,8 +112,14 @@ class Workspace:
         if self.states is not None:
             self.states.maybe_save(step, make)
 
-    def progress(self, total: int, done: int = 0) -> Progress:
+    def frozen_layers(self, tokens: int) -> Callable[[int], None]:
+        """A progress line for ``towers.TrunkStates``, counted in tokens."""
+        progress = self.progress(tokens, what="frozen layers")
+        return lambda count: progress.advance(steps=count)
+
+    def progress(self, total: int, done: int = 0, what: str = "") -> Progress:
         label = self.stage if not self.round else f"{self.stage} (round {self.round})"
+        label = what or label
         return Progress(label, total, done, quiet=self.quiet, rest=self.rest)
 
 

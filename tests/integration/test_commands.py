@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sys
+from collections import namedtuple
 
 import pytest
 import yaml
@@ -42,6 +44,7 @@ def recipe(settings, tmp_path):
         "reward",
         "optimize",
         "evaluate",
+        "evaluate reward",
         "sample",
         "report",
         "doctor",
@@ -80,8 +83,9 @@ BAD = {
     "missing file": (["--set", "data.prompts=./nowhere.jsonl"], "nowhere.jsonl"),
     "no model": (["--set", "model.path=./nowhere"], "nowhere"),
     "K = 1 with RLOO": (["--set", "online={algorithm: rloo, samples_per_prompt: 1}"], "samples_per_prompt"),
-    "no chat template": (["--set", "model.chat_template=./nowhere.jinja"], "chat_template"),
+    "no template file": (["--set", "model.chat_template=./nowhere.jinja"], "chat_template"),
     "prompt too long": (["--set", "data.max_prompt_tokens=3"], "max_prompt_tokens"),
+    "response too long": (["--set", "data.max_response_tokens=2"], "max_response_tokens"),
     "too few pairs": (["--set", "reward.minimum_pairs=1000"], "minimum_pairs"),
     "beyond the context": (["--set", "collect.sampling.max_new_tokens=600"], "context"),
 }
@@ -94,6 +98,143 @@ def test_bad_input_is_one_sentence_and_exit_code_2(accord, recipe, tmp_path, nam
     assert code == 2, err
     assert expected in err
     assert "Traceback" not in err
+
+
+GOOD_PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
+BAD_FILES = {
+    "empty file": ("prompts", "", "empty"),
+    "malformed JSON": ("demonstrations", '{"prompt": "a", "response": "b"}\n{"prompt": \n', "line 2"),
+    "empty reply": ("demonstrations", json.dumps({"prompt": "a", "response": ""}), "line 1"),
+    "equal sides": ("comparisons", json.dumps(GOOD_PAIR | {"rejected": "b"}), "line 1"),
+    "empty response": ("comparisons", json.dumps(GOOD_PAIR | {"chosen": ""}), "line 1"),
+    "not a preference file": ("comparisons", json.dumps({"text": "a"}), "comparisons"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_refused_before_anything_is_trained(accord, recipe, tmp_path, name):
+    key, content, expected = BAD_FILES[name]
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content)
+    code, _, err = accord(
+        "run", recipe, "--quiet", "--out", str(tmp_path / "run"), "--set", f"data.{key}={path}"
+    )
+    assert code == 2, err
+    assert "bad.jsonl" in err
+    assert expected in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_that_would_have_to_be_cut_are_left_out_and_said(accord, settings, tmp_path):
+    rows = [GOOD_PAIR | {"prompt": f"question {i}", "chosen": "long " * 40} for i in range(12)]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings |= {"sft": None, "judge": None}
+    settings["data"] |= {"comparisons": str(pairs), "max_response_tokens": 50}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    code, _, err = accord("reward", str(path), "--quiet", "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert "0 usable pairs of" in err
+    assert "more tokens than data.max_prompt_tokens or data.max_response_tokens" in err
+
+
+def test_test_prompts_in_the_training_set(accord, recipe, settings, tmp_path):
+    same = f"data.test_prompts={settings['data']['prompts']}"
+    code, _, err = accord("run", recipe, "--quiet", "--out", str(tmp_path / "run"), "--set", same)
+    assert code == 2
+    assert "24 of the test prompts are also among the prompts" in err
+
+
+@pytest.fixture
+def model_without(tiny_folder, tmp_path):
+    """A copy of the tiny model with one thing missing."""
+
+    def copy(pattern: str = "", template: bool = True):
+        folder = tmp_path / "model"
+        shutil.copytree(tiny_folder, folder, ignore=shutil.ignore_patterns(pattern))
+        if not template:
+            (folder / "chat_template.jinja").unlink(missing_ok=True)
+            path = folder / "tokenizer_config.json"
+            values = json.loads(path.read_text())
+            values.pop("chat_template", None)
+            path.write_text(json.dumps(values))
+        return f"model.path={folder}"
+
+    return copy
+
+
+def test_a_model_folder_without_weights(accord, recipe, tmp_path, model_without):
+    given = model_without("*.safetensors")
+    code, _, err = accord("run", recipe, "--quiet", "--out", str(tmp_path / "run"), "--set", given)
+    assert code == 2
+    assert "no weights (*.safetensors): copy the whole folder" in err
+
+
+def test_a_tokenizer_without_chat_template_and_how_to_pass_one(accord, recipe, tmp_path, model_without):
+    given = model_without(template=False)
+    arguments = ["run", recipe, "--quiet", "--out", str(tmp_path / "run"), "--set", given]
+    code, _, err = accord(*arguments)
+    assert code == 2
+    assert "set model.chat_template to chatml, plain or a Jinja file" in err
+    code, _, _ = accord("sft", *arguments[1:], "--set", "model.chat_template=chatml")
+    assert code == 0
+
+
+def test_no_free_disk_is_said_before_the_work_and_the_run_goes_on_later(
+    accord, recipe, tmp_path, monkeypatch
+):
+    out = str(tmp_path / "run")
+    assert accord("sft", recipe, "--quiet", "--out", out)[0] == 0
+    trained = []
+    monkeypatch.setattr("accord.reward_model.train", lambda *_, **__: trained.append(1))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 200_000, 200_000))
+    code, _, err = accord("reward", recipe, "--quiet", "--out", out)
+    assert code == 2
+    assert "its disk has 0.2 MB free: free some space there, or write somewhere else with --out" in err
+    assert not trained
+    monkeypatch.undo()
+    assert (tmp_path / "run/sft/model.safetensors").is_file()
+
+
+def test_sample_writes_what_it_says_and_a_dry_run_nothing(accord, tiny_folder, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    arguments = [
+        "sample",
+        str(tiny_folder),
+        "hello",
+        "-n",
+        "2",
+        "--set",
+        "max_new_tokens=4",
+        "--out",
+        str(out),
+    ]
+    code, text, _ = accord(*arguments, "--dry-run")
+    assert code == 0
+    assert "up to 2 × 4 new ones" in text
+    assert not out.exists()
+    code, text, _ = accord(*arguments)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert code == 0
+    assert [row["prompt"][0]["content"] for row in rows] == ["hello", "hello"]
+    code, _, err = accord(*arguments, "--set", "temperatur=2")
+    assert code == 2
+    assert "did you mean 'temperature'" in err
+
+
+def test_doctor_and_data_check_write_json(accord, tiny_folder, tmp_path):
+    code, _, _ = accord("doctor", "--model", str(tiny_folder), "--out", str(tmp_path / "doctor.json"))
+    checks = {row["name"]: row["ok"] for row in json.loads((tmp_path / "doctor.json").read_text())}
+    assert code == 0
+    assert checks["ratio is 1"]
+    assert checks["packing invariance"]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps(GOOD_PAIR) + "\n")
+    code, _, _ = accord("data", "check", str(pairs), "--out", str(tmp_path / "data.json"))
+    assert code == 0
+    assert json.loads((tmp_path / "data.json").read_text())["kind"] == "comparisons"
 
 
 @pytest.mark.parametrize(
@@ -122,9 +263,9 @@ def test_a_truncated_file_is_bad_input(accord, recipe, tmp_path):
     assert "prompts.jsonl.gz" in err
 
 
-def test_a_reward_model_with_two_labels_is_refused(accord, tiny_folder, tmp_path):
+def test_of_a_reward_model_with_two_labels_the_score_must_be_named(accord, tiny_folder, tmp_path):
     folder = tmp_path / "two"
-    folder.mkdir()
+    shutil.copytree(tiny_folder, folder)
     settings = json.loads((tiny_folder / "config.json").read_text())
     settings["id2label"] = {"0": "a", "1": "b"}
     (folder / "config.json").write_text(json.dumps(settings))
@@ -133,6 +274,7 @@ def test_a_reward_model_with_two_labels_is_refused(accord, tiny_folder, tmp_path
     code, _, err = accord("evaluate", str(folder), str(pairs))
     assert code == 2
     assert "2 labels" in err
+    assert "say which one is the score" in err
 
 
 def test_an_interrupt_says_that_nothing_is_lost(accord, recipe, tmp_path, monkeypatch):
@@ -151,3 +293,26 @@ def test_a_file_where_the_run_directory_should_be(accord, recipe, tmp_path):
     assert code == 2
     assert "needs a directory" in err
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_evaluate_reward_writes_a_card_and_its_exit_code_is_the_verdict(accord, tmp_path):
+    rules, pairs, out = tmp_path / "rules.py", tmp_path / "pairs.jsonl", tmp_path / "card"
+    rules.write_text("def length(prompts, responses):\n    return [float(len(r)) for r in responses]\n")
+    lines = [json.dumps({"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"x {i}"}) for i in range(30)]
+    pairs.write_text("\n".join(lines))
+    given = (f"{rules}:length", str(pairs), "--out", str(out), "--quiet", "--probes", "5")
+    code, printed, _ = accord("evaluate", "reward", *given, "--dry-run")
+    assert code == 0
+    assert "30 comparisons, 30 of them with a winner" in printed
+    assert not out.exists()
+    code, printed, _ = accord("evaluate", "reward", *given)
+    assert code == 1  # rejected: it knows nothing but length
+    assert "length alone does as well" in " ".join(printed.split())
+    assert (out / "card.html").is_file()
+    before = (out / "card.json").read_bytes()
+    code, printed, _ = accord("evaluate", *given)  # the old name of it
+    assert code == 1
+    assert (out / "card.json").read_bytes() == before
+    code, _, err = accord("evaluate", "reward", *given, "--set", "minimum_pair=3")
+    assert code == 2
+    assert "did you mean 'minimum_pairs'" in err

@@ -32,6 +32,32 @@ pipeline.run(config.validate(config.Run, json.load(sys.stdin)), out, quiet=True)
 """
 
 
+MOMENTS = """
+import json, os, signal, sys
+import torch
+torch.set_num_threads(1)
+from accord import checkpoints, config, pipeline
+from accord.execution import local
+moment, count, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+seen = 0
+def die_at(function):
+    def wrapped(*arguments, **options):
+        global seen
+        seen += 1
+        if seen == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return wrapped
+if moment == "step":  # gradients are there, weights are not changed yet
+    local.Local.step = die_at(local.Local.step)
+elif moment == "writing":  # the new folder is full, its COMMIT.json is not written
+    checkpoints.os.fsync = die_at(checkpoints.os.fsync)
+else:  # between the renames that put a folder in place
+    checkpoints.os.replace = die_at(checkpoints.os.replace)
+pipeline.run(config.validate(config.Run, json.load(sys.stdin)), out, quiet=True)
+"""
+
+
 @pytest.fixture
 def whole(settings, tmp_path):
     out = tmp_path / "whole"
@@ -57,6 +83,23 @@ def test_killed_and_resumed_equals_uninterrupted(settings, tmp_path, whole, stag
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if row["stage"] == stage]
     assert steps == sorted(set(steps))  # no doubled rows
+
+
+@pytest.mark.parametrize(("moment", "counts"), [("step", (2, 8)), ("writing", (3, 50)), ("rename", (1, 9))])
+def test_killed_at_any_moment_several_times(settings, tmp_path, whole, moment, counts):
+    out, killed = tmp_path / "killed", 0
+    for count in counts:  # each time a little further
+        child = subprocess.run(
+            [sys.executable, "-c", MOMENTS, moment, str(count), str(out)],
+            input=json.dumps(settings),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        killed += child.returncode == -signal.SIGKILL
+    assert killed == len(counts), child.stderr
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    assert bytes_of(out) == whole
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_made_again(settings, tmp_path, whole):

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from accord import config, pipeline
 from accord.config import Run
 from accord.records import BadInput, WaitingForLabels
+from accord.store import LabelStore
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -42,6 +43,22 @@ def test_two_rounds_then_everything_is_cached(settings, tmp_path):
     assert len(stages) == 7
     assert all(stage["cached"] for stage in stages)
     assert bytes_of(out) == before
+
+
+def test_fresh_starts_over_and_keeps_the_labels(settings, tmp_path):
+    run, out = config.validate(Run, settings), tmp_path / "run"
+    pipeline.run(run, out, quiet=True, until="reward")
+    before = bytes_of(out)
+    with LabelStore(out / "labels.db") as store:
+        said = store.comparisons()
+    (out / "mine.txt").write_text("not accord's")
+    pipeline.run(run, out, quiet=True, until="reward", fresh=True)
+    stages = json.loads((out / "accord.lock.json").read_text())["stages"]
+    assert not any(stage["cached"] for stage in stages)
+    assert bytes_of(out) == before  # the same seed
+    assert (out / "mine.txt").exists()
+    with LabelStore(out / "labels.before-1.db") as store:
+        assert store.comparisons() == said
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(settings, tmp_path):

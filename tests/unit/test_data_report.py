@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from accord import data_tally
-from accord.data_report import check, convert
+from accord.data_report import check
 from accord.data_tally import Problem
-from accord.formats import read_comparisons, read_demonstrations, read_prompts
 from accord.records import BadInput
 
 
@@ -98,6 +97,30 @@ def test_more_problems_than_are_kept_are_still_counted(
     assert report.problem_count == 5
 
 
+def test_rejects_that_are_allowed_are_listed_and_acceptable(tmp_path: Path) -> None:
+    path = lines(tmp_path / "d.jsonl", row("one", "x", "y", ann="a"), row("five", "", "x", ann="a"))
+    listed = tmp_path / "rejects.jsonl"
+    assert not check(path).acceptable
+    report = check(path, max_rejects=1, rejects=listed)
+    assert report.acceptable
+    assert (report.rejects, report.problem_count) == (1, 1)
+    assert json.loads(listed.read_text()) == {
+        "file": str(path),
+        "line": 2,
+        "reason": "response_a is empty",
+        "row": row("five", "", "x", ann="a"),
+    }
+    assert "rows that cannot be used: 1, allowed 1" in "\n".join(report.lines())
+    leaked = check(path, max_rejects=1, against=lines(tmp_path / "train.jsonl", {"prompt": "ONE"}))
+    assert not leaked.acceptable  # leakage is no reject
+
+
+def test_two_criteria_are_neither_repeated_nor_contradicted(tmp_path: Path) -> None:
+    one = {"prompt": "q", "response_0": "x", "response_1": "y", "better_response_id": 0}
+    report = check(lines(tmp_path / "d.jsonl", one | {"safer_response_id": 1}), criterion="all")
+    assert (report.records, report.duplicates, report.contradictions) == (2, 0, 0)
+
+
 def test_a_file_of_rejects_only_is_reported_not_raised(tmp_path: Path) -> None:
     report = check(lines(tmp_path / "d.jsonl", row("five", "", "x", ann="a")))
     assert (report.rows, report.problem_count, report.lengths) == (0, 1, {})
@@ -124,33 +147,6 @@ def test_the_report_is_json_and_lines(tmp_path: Path) -> None:
         "and 2 more",
     ):
         assert part in text
-
-
-def test_convert_writes_what_it_read(tmp_path: Path) -> None:
-    path = lines(
-        tmp_path / "d.jsonl", row("one", "a b ", "c", ann="a", bob="tie"), row("x", "", "y", ann="a")
-    )
-    out = tmp_path / "out.jsonl.gz"
-    with pytest.raises(BadInput, match="max_rejects=1"):
-        convert(path, out)
-    assert not out.exists()
-    read = convert(path, out, max_rejects=1)
-    again = read_comparisons(out)
-    assert again.rows == read.rows
-    assert again.format == "accord"
-    assert len(read.rows) == 2
-    convert(path, out, kind="prompts")
-    assert len(read_prompts(out).rows) == 2
-    convert(lines(path, {"prompt": "q", "completion": "x"}), out)
-    assert read_demonstrations(out).rows[0].response == "x"
-
-
-def test_convert_never_writes_over_its_own_input(tmp_path: Path) -> None:
-    path = lines(tmp_path / "d.jsonl", {"prompt": "q"})
-    with pytest.raises(BadInput, match="is the file to convert"):
-        convert(path, tmp_path / "." / "d.jsonl")
-    with pytest.raises(BadInput, match=r"must end in \.jsonl"):
-        convert(path, tmp_path / "d.csv")
 
 
 @pytest.mark.shared

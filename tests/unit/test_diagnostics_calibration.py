@@ -110,6 +110,14 @@ def test_accuracy_counts_equal_scores_half() -> None:
     assert accuracy([1.0, 0.0, -2.0, 3.0], list("ppqr")).figure == 2.5 / 4
 
 
+def test_brier_of_equal_scores_is_a_quarter_and_else_what_folding_gives() -> None:
+    assert reward_metrics([0.0, 0.0], ["p", "q"])["brier"] == 0.25
+    # σ(ln 3) = 3/4, right and wrong: (1/16 + 9/16) / 2
+    margin_N = [math.log(3), -math.log(3)]
+    assert reward_metrics(margin_N, ["p", "q"])["brier"] == pytest.approx(5 / 16)
+    assert brier(*fold(margin_N)) == pytest.approx(5 / 16)
+
+
 def test_metrics_are_plain_json() -> None:
     margin_N = simulated_margins(np.random.default_rng(5), 60, 1.0)
     metrics = reward_metrics(margin_N, np.arange(60) // 2)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from accord.formats import (
     write_demonstrations,
     write_prompts,
 )
-from accord.records import VERDICTS, BadInput, Comparison, Demonstration, Message, Pair, Prompt, Response
+from accord.records import BadInput, Comparison, Demonstration, Pair, Prompt, Response
+from tests.unit.record_strategies import comparisons, demonstrations, some_text, texts, values
 
 USER, ANSWER = {"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}
 OTHER = {"role": "user", "content": "Ho?"}
@@ -315,14 +317,39 @@ EXTRA = {
 }
 
 
-@pytest.mark.parametrize("like", [GOOD, GIVEN, RATED, OPENAI, ANNOTATED, GENERATED], ids=str)
+SAFE = {"prompt": "Hi?", "response_0": "x", "response_1": "y"} | {
+    "better_response_id": 0,
+    "safer_response_id": 1,
+}
+ARGILLA = {"prompt": "Hi?", "response_a": "x", "response_b": "y", "preference.responses": ["A"]} | {
+    "preference.responses.users": ["u"],
+    "preference.responses.status": ["submitted"],
+}
+TURN = {"from": "human", "value": "Hi?"}
+SHAREGPT = {
+    "conversations": [TURN],
+    "chosen": {"from": "gpt", "value": "x"},
+    "rejected": {"from": "gpt", "value": "y"},
+}
+ULTRA = {"trajectory": [TURN], "chosen": "x", "rejected": "y"}
+ALPACA = {"instruction": "Hi?", "input": "", "chosen": "x", "rejected": "y", "history": [["q", "r"]]}
+RANKED = {"prompt": "Hi?", "responses": ["x", "y", "z"], "ranks": [1, 2, 2]}
+OTHERS = [SAFE, ARGILLA, SHAREGPT, ULTRA, ALPACA, RANKED]
+
+
+@pytest.mark.parametrize("like", [GOOD, GIVEN, RATED, OPENAI, ANNOTATED, GENERATED, *OTHERS], ids=str)
 def test_a_wild_value_in_any_column_is_a_reject_or_a_row(tmp_path: Path, like: dict[str, Any]) -> None:
-    for column in {*like, *EXTRA, "round", "annotator", "id", "shown_left"}:
-        path = lines(tmp_path / "w.jsonl", like, like, *[EXTRA | like | {column: value} for value in WILD])
-        for read in (read_comparisons, read_demonstrations, read_prompts):
+    extra = {
+        key: value for key, value in EXTRA.items() if like in (GOOD, GIVEN, ANNOTATED) or key != "labels"
+    }
+    for column in {*like, *EXTRA, "round", "annotator", "id", "shown_left", "tools", "system", "criterion"}:
+        path = lines(tmp_path / "w.jsonl", like, like, *[extra | like | {column: value} for value in WILD])
+        for read in (partial(read_comparisons, criterion=formats.ALL), read_demonstrations, read_prompts):
+            if read is read_demonstrations and like is SAFE:
+                continue  # whose winner is to be imitated is not said
             got = read(path, max_rejects=len(WILD))
             assert len(got.rows) + len(got.rejects) >= len(WILD) + 2
-            if read is read_comparisons:  # what was accepted can be written
+            if isinstance(read, partial):  # what was accepted can be written
                 write_comparisons(tmp_path / "again.jsonl", got.rows)
                 assert read_comparisons(tmp_path / "again.jsonl").rows == got.rows
 
@@ -337,7 +364,7 @@ def test_rejects_name_file_line_reason_count_and_way_out(tmp_path: Path) -> None
         read_comparisons(path, max_rejects=1)
     assert str(error.value) == (
         f"{path}, line 2: chosen is empty; 2 row(s) cannot be used: "
-        "mend them, or allow them with max_rejects=2"
+        "mend them, or allow them with max_rejects=2 (--max-rejects 2)"
     )
     read = read_comparisons(path, max_rejects=2)
     assert len(read.rows) == 1
@@ -531,37 +558,11 @@ def test_prompts(tmp_path: Path, row: Any) -> None:
 
 def test_instruction_with_input(tmp_path: Path) -> None:
     (prompt,) = read_prompts(lines(tmp_path / "p.jsonl", {"instruction": "Add.", "input": "1 2"})).rows
-    assert prompt.text == "Add.\n\n1 2"
+    assert prompt.text == "Add.\n1 2"  # as LLaMA-Factory joins them
 
 
 # --- round trips -----------------------------------------------------------------------------------------
 
-texts = st.text(st.characters(codec="utf-8"), max_size=30)
-some_text = texts.filter(lambda text: bool(text.strip()))
-turns = st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool"]), texts)
-last_turns = st.builds(Message, st.sampled_from(["user", "tool"]), some_text)
-prompts = st.builds(lambda before, last: Prompt((*before, last)), st.lists(turns, max_size=3), last_turns)
-tokens = st.none() | st.lists(st.integers(0, 200_000), max_size=5).map(tuple)
-responses = st.builds(Response, some_text, tokens, st.booleans(), texts)
-pairs = st.builds(Pair, prompts, responses, responses, st.sampled_from(["a", "b"]), st.integers(0, 9)).filter(
-    lambda pair: pair.a.text != pair.b.text
-)
-floats = st.floats(allow_nan=False, allow_infinity=False)
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | floats | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=5,
-)
-comparisons = st.builds(
-    Comparison,
-    pairs,
-    st.sampled_from(VERDICTS),
-    texts,
-    st.none() | floats,
-    some_text,
-    st.dictionaries(texts, values, max_size=3),
-)
-demonstrations = st.builds(Demonstration, prompts, some_text)
 property_test = settings(
     max_examples=60,
     deadline=None,
@@ -606,13 +607,14 @@ COLUMNS = sorted(
     }
     | {"completions", "generations", "ratings", "response_a", "response_b", "label", "score_chosen", "input"}
     | {"score_rejected", "preferred_output", "non_preferred_output", "shown_left", "source", *GOOD, *GIVEN}
+    | {"tools", "system", "criterion", "kto_tag"}.union(*OTHERS)
 )
 
 
 @property_test
 @given(
     row=st.dictionaries(st.sampled_from(COLUMNS), values | message_lists, max_size=5),
-    like=st.sampled_from([GOOD, GIVEN, RATED, OPENAI, ANNOTATED]),
+    like=st.sampled_from([GOOD, GIVEN, RATED, OPENAI, ANNOTATED, ARGILLA, SHAREGPT, ULTRA, ALPACA, RANKED]),
 )
 def test_no_row_whatever_it_holds_breaks_the_reader(
     tmp_path: Path, row: dict[str, Any], like: dict[str, Any]

@@ -122,6 +122,8 @@ GOOD = {"pair": PAIRS[0].id, "verdict": "a"}
         (GOOD | {"annotator": 3}, "annotator must be a name"),
         (GOOD | {"annotator": "\ud800"}, "annotator must be a name"),
         (GOOD | {"annotator": "simulated:0"}, "kept for simulated annotators"),
+        (GOOD | {"annotator": "judge:wise-1"}, "kept for simulated annotators, models and functions"),
+        (GOOD | {"annotator": "function:f"}, "kept for simulated annotators, models and functions"),
         (GOOD | {"strength": "much"}, "strength must be a finite number"),
         (GOOD | {"strength": math.nan}, "strength must be a finite number"),
         (GOOD | {"strength": True}, "strength must be a finite number"),

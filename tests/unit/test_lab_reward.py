@@ -80,7 +80,7 @@ def test_more_pairs_keep_the_first_ones(trial: Trial) -> None:
 
 
 def test_labels_do_not_depend_on_what_was_asked_before() -> None:
-    world = make_world(WorldSettings(responses=500))
+    world = make_world(WorldSettings(responses=1000))
     fresh = Trial(world, RewardSettings(), seed=1).scores(Recipe(100, members=3))[2]
     used = Trial(world, RewardSettings(), seed=1)
     used.scores(Recipe(40, noise=2.0))

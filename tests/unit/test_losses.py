@@ -1,4 +1,4 @@
-"""Losses against numbers derived by hand, numerical gradients, and the properties that training relies on."""
+"""Losses of policy and critic against numbers derived by hand, numerical gradients, and training’s needs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from torch.testing import assert_close
 from accord.losses import (
     aggregation_count,
     aggregation_weight,
-    bradley_terry,
-    centering_penalty,
     clipped_policy_loss,
-    davidson,
-    davidson_log_probabilities,
     explained_variance,
     negative_log_likelihood,
     policy_statistics,
-    rao_kupper,
-    rao_kupper_log_probabilities,
     truncated_importance_weight,
     value_loss,
 )
@@ -34,133 +28,6 @@ NAN, INF = math.nan, math.inf
 
 def f64(values, grad: bool = False) -> Tensor:
     return tensor(values, dtype=torch.float64, requires_grad=grad)
-
-
-# Bradley–Terry
-
-
-def test_bradley_terry_matches_hand_computation():
-    # margins 1 and −2: (log(1+e⁻¹) + log(1+e²)) / 2 = (0.3132617 + 2.1269280) / 2
-    assert_close(bradley_terry(tensor([1.0, 2.0]), tensor([0.0, 4.0])), tensor(1.2200948))
-
-
-def test_bradley_terry_options_by_hand():
-    one, nought = f64([1.0]), f64([0.0])
-    # a margin of 1 leaves logit 0: ln 2
-    assert_close(bradley_terry(one, nought, margin_N=one), f64(0.69314718))
-    # a tie, label 1/2: (log(1+e⁻¹) + log(1+e)) / 2 = (0.31326169 + 1.31326169) / 2
-    assert_close(bradley_terry(one, nought, soft_label_N=f64([0.5])), f64(0.81326169))
-    # smoothing .1: .9 · 0.31326169 + .1 · 1.31326169
-    assert_close(bradley_terry(one, nought, label_smoothing=0.1), f64(0.41326169))
-    # label 3/4 with smoothing .1 is .75 · .9 + .25 · .1 = .7: .7 · 0.31326169 + .3 · 1.31326169
-    both = bradley_terry(one, nought, soft_label_N=f64([0.75]), label_smoothing=0.1)
-    assert_close(both, f64(0.61326169))
-    # weights 1 and 3 of the first test's terms: (0.31326169 + 3 · 2.12692801) / 4
-    weighted = partial(bradley_terry, f64([1.0, 2.0]), f64([0.0, 4.0]), weight_N=f64([1.0, 3.0]))
-    assert_close(weighted(), f64(1.67351143))
-    # the same sum over a global count of 8
-    assert_close(weighted(count=8), f64(0.83675572))
-
-
-def test_bradley_terry_does_not_overflow():
-    # −log σ(−1000) = 1000
-    assert_close(bradley_terry(tensor([0.0]), tensor([1000.0])), tensor(1000.0))
-
-
-def test_bradley_terry_gradient():
-    # by hand at equal scores: d/dchosen −log σ(0) = −1/2
-    chosen = f64([0.0], grad=True)
-    bradley_terry(chosen, f64([0.0])).backward()
-    assert_close(chosen.grad, f64([-0.5]))
-    loss = partial(
-        bradley_terry,
-        margin_N=f64([0.3, 0.0, 1.0]),
-        weight_N=f64([1.0, 2.0, 0.5]),
-        soft_label_N=f64([1.0, 0.5, 0.8]),
-        label_smoothing=0.1,
-    )
-    assert torch.autograd.gradcheck(loss, (f64([0.4, -1.0, 2.0], True), f64([0.1, 0.6, -0.7], True)))
-
-
-def test_bradley_terry_refuses_nonsense():
-    with pytest.raises(ValueError, match="rejected_N needs 1 axes"):
-        bradley_terry(zeros(3), zeros(3, 1))
-    with pytest.raises(ValueError, match=r"label_smoothing is 0\.5"):
-        bradley_terry(zeros(1), zeros(1), label_smoothing=0.5)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        bradley_terry(zeros(1), zeros(1), soft_label_N=tensor([1.5]))
-    with pytest.raises(ValueError, match=r"count of 0\.0"):
-        bradley_terry(zeros(0), zeros(0))
-    # a process whose share of the batch is empty still takes part in a global count
-    assert bradley_terry(zeros(0), zeros(0), count=4) == 0
-
-
-# Ties
-
-
-def test_rao_kupper_by_hand():
-    # θ = 2, strengths 2 and 1: P(a) = 2/(2+2·1) = 1/2; P(b) = 1/(1+2·2) = 1/5;
-    # P(tie) = (θ²−1)·2·1 / ((2+2)(1+4)) = 6/20 = 3/10
-    log2 = f64(math.log(2))
-    probability = rao_kupper_log_probabilities(log2[None], log2).exp()
-    assert_close(probability, f64([[0.5, 0.2, 0.3]]))
-    # one of each outcome: (ln 2 + ln 5 + ln 10/3) / 3 = ln(100/3) / 3
-    loss = rao_kupper(log2.expand(3), tensor([0, 1, 2]), log2)
-    assert_close(loss, f64(math.log(100 / 3) / 3))
-    # weights 0, 1, 1 and a global count of 4: (ln 5 + ln 10/3) / 4
-    loss = rao_kupper(log2.expand(3), tensor([0, 1, 2]), log2, weight_N=f64([0, 1, 1]), count=4)
-    assert_close(loss, f64(math.log(50 / 3) / 4))
-
-
-def test_davidson_by_hand():
-    # ν = 1, strengths 4 and 1, √(4·1) = 2: probabilities 4/7, 1/7, 2/7
-    log4, log_tie = f64(math.log(4)), f64(0.0)
-    probability = davidson_log_probabilities(log4[None], log_tie).exp()
-    assert_close(probability, f64([[4 / 7, 1 / 7, 2 / 7]]))
-    # one of each: −(ln 4/7 + ln 1/7 + ln 2/7) / 3 = ln(343/8) / 3
-    assert_close(davidson(log4.expand(3), tensor([0, 1, 2]), log_tie), f64(math.log(343 / 8) / 3))
-
-
-@given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(1e-3, 10))
-@settings(max_examples=50, deadline=None)
-def test_three_outcomes_sum_to_one_and_swap_with_the_sides(differences, tie):
-    d = f64(differences)
-    for log_probabilities in (rao_kupper_log_probabilities, davidson_log_probabilities):
-        probability = log_probabilities(d, f64(tie)).exp()
-        assert_close(probability.sum(1), torch.ones_like(d))
-        assert_close(log_probabilities(-d, f64(tie)).exp()[:, [1, 0, 2]], probability)
-
-
-def test_without_ties_both_are_bradley_terry():
-    d, wins = f64([1.0, -2.0]), tensor([0, 0])
-    expected = bradley_terry(d, zeros(2).double())
-    assert_close(rao_kupper(d, wins, f64(1e-9)), expected, atol=1e-8, rtol=0)
-    assert_close(davidson(d, wins, f64(-40.0)), expected, atol=1e-8, rtol=0)
-
-
-def test_gradients_reach_scores_and_the_tie_parameter():
-    outcome = tensor([0, 1, 2, 2])
-    d = f64([0.3, -0.4, 1.5, -0.2], True)
-    assert torch.autograd.gradcheck(lambda x, t: rao_kupper(x, outcome, t), (d, f64(0.4, True)))
-    assert torch.autograd.gradcheck(lambda x, t: davidson(x, outcome, t), (d, f64(-0.3, True)))
-
-
-def test_ties_refuse_nonsense():
-    with pytest.raises(ValueError, match="above 0"):
-        rao_kupper(zeros(1), tensor([2]), tensor(0.0))
-    with pytest.raises(ValueError, match="0 where a wins"):
-        davidson(zeros(1), tensor([3]), tensor(0.0))
-    with pytest.raises(ValueError, match="outcome_N has N = 2"):
-        davidson(zeros(1), tensor([0, 1]), tensor(0.0))
-    with pytest.raises(ValueError, match="one number"):
-        davidson(zeros(2), tensor([0, 1]), zeros(2))
-
-
-def test_centering_penalty_by_hand():
-    # means 2 and 0: .01 · (4 + 0) / 2
-    chosen, rejected = f64([3.0, 1.0], True), f64([1.0, -1.0], True)
-    assert_close(centering_penalty(chosen, rejected, 0.01), f64(0.02))
-    assert torch.autograd.gradcheck(lambda c, r: centering_penalty(c, r, 0.01), (chosen, rejected))
 
 
 # Likelihood and aggregation
@@ -321,17 +188,6 @@ def test_microbatches_over_a_global_count_give_the_full_batch(kind, rows, cut):
     # the weights of 1/3 are float32
     assert_close(parts, whole, atol=1e-6, rtol=1e-6)
     assert_close(parts_gradient, whole_gradient, atol=1e-6, rtol=1e-6)
-
-
-@given(st.lists(st.tuples(small, small), min_size=2, max_size=8), st.integers(1, 7))
-@settings(max_examples=40, deadline=None)
-def test_bradley_terry_microbatches_add_up(pairs, cut):
-    chosen, rejected = f64(pairs).T
-    parts = [
-        bradley_terry(chosen[i : i + cut], rejected[i : i + cut], count=len(pairs))
-        for i in range(0, len(pairs), cut)
-    ]
-    assert_close(sum(parts), bradley_terry(chosen, rejected))
 
 
 def test_truncated_importance_weight_by_hand():

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
@@ -140,3 +141,29 @@ def test_constant_scores_are_refused(model, tokenizer):
     slow = Optimizer(learning_rate=1e-12)
     with pytest.raises(BadInput, match="gives every response the same score"):
         train(model, tokenizer, planted(50, 8), planted(5, 9), optimizer=slow, epochs=1)
+
+
+def test_a_fitted_head_is_the_probe_and_is_where_training_starts(model, tokenizer):
+    """With no epoch after it, the head separates the pairs by the model's own hidden states."""
+    training, test = planted(80, 1), planted(50, 2)
+    examples, kept = encode(tokenizer, training, Reward())
+    trainer = RewardTrainer(model, tokenizer, Reward(), 1)
+    found = trainer.fit_head(examples, [row.prompt.key for row in kept])
+    plain = trainer.scorer.score_groups([e.group for e in examples]).view(-1, 2)
+    # scores by an independent path: hidden states of plain transformers times the fitted weights
+    for example, (a, b) in zip(examples[:3], plain.tolist(), strict=False):
+        for response, score in zip(example.group.responses, (a, b), strict=True):
+            ids = torch.tensor([[*example.group.prompt, *response]])
+            with torch.no_grad():
+                model.set_attn_implementation("eager")
+                hidden = model.model(input_ids=ids).last_hidden_state[0, -1].double()
+                model.set_attn_implementation("accord")
+            assert_close(float(hidden @ torch.from_numpy(found.weight_H)), score, atol=1e-4, rtol=1e-4)
+    card = train(model, tokenizer, training, test, head_start="probe", epochs=0)
+    assert card["accuracy"] > 0.9
+    assert card["probe"]["accuracy"] > 0.9
+
+
+def test_a_random_head_needs_training():
+    with pytest.raises(ValidationError, match="the head is random"):
+        Reward(epochs=0)

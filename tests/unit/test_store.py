@@ -87,7 +87,7 @@ def test_the_latest_word_of_a_named_annotator_counts(tmp_path: Path) -> None:
         store.add([said(1, "tie", "bob")])
         assert verdicts(store) == [("ann", "a"), ("bob", "tie")]
     history = sqlite3.connect(tmp_path / "labels.db")
-    assert history.execute("SELECT count(*) FROM accord_labels").fetchone() == (4,)
+    assert history.execute("SELECT count(*) FROM accord_judgements").fetchone() == (4,)
     history.close()
 
 
@@ -126,9 +126,9 @@ def test_rows_cannot_be_changed_or_removed(tmp_path: Path) -> None:
         store.add([said(1)])
     other = sqlite3.connect(tmp_path / "labels.db")
     for statement in (
-        "DELETE FROM accord_labels",
-        "UPDATE accord_labels SET body = ''",
-        "DELETE FROM accord_pairs",
+        "DELETE FROM accord_judgements",
+        "UPDATE accord_judgements SET body = ''",
+        "DELETE FROM accord_items",
     ):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             other.execute(statement)
@@ -145,15 +145,16 @@ def test_a_commit_is_forced_to_the_disk(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from accord.records import Comparison, Pair, Prompt, Response
-from accord.store import LabelStore, _labels
+from accord.store import LabelStore
+from accord.store.labels import _add_items
 def said(n):
     return Comparison(Pair(Prompt.from_text(f"question {n}"), Response("yes"), Response("no")), "a", "ann")
 store = LabelStore(sys.argv[1])
 match sys.argv[2]:
     case "hang in a transaction":
         store.add([said(n) for n in range(5)])
-        with store._transaction(write=True) as connection:
-            store._add_pairs(connection, [said(n).pair for n in range(5, 9)])
+        with store.transaction(write=True) as connection:
+            _add_items(connection, {said(n).pair.id: ("pair", 0, "{}") for n in range(5, 9)})
             print("ready", flush=True)
             time.sleep(60)
     case "add the same":
@@ -177,8 +178,8 @@ def test_kill_9_keeps_what_was_committed_and_nothing_else(tmp_path: Path) -> Non
     path = tmp_path / "labels.db"
     with child(path, "hang in a transaction") as process:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as reader:  # while the writer is in the middle
-            assert reader.execute("SELECT count(*) FROM accord_labels").fetchone() == (5,)
-            assert reader.execute("SELECT count(*) FROM accord_pairs").fetchone() == (5,)
+            assert reader.execute("SELECT count(*) FROM accord_judgements").fetchone() == (5,)
+            assert reader.execute("SELECT count(*) FROM accord_items").fetchone() == (5,)
         reader.close()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -199,7 +200,10 @@ def test_two_processes_that_add_the_same_store_it_once(tmp_path: Path) -> None:
         process.communicate(timeout=60)
         assert process.returncode == 0
     history = sqlite3.connect(path)
-    assert history.execute("SELECT count(*), count(DISTINCT pair) FROM accord_labels").fetchone() == (40, 40)
+    assert history.execute("SELECT count(*), count(DISTINCT item) FROM accord_judgements").fetchone() == (
+        40,
+        40,
+    )
     history.close()
 
 

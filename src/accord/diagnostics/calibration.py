@@ -62,6 +62,14 @@ def brier(p_N: Any, y_N: Any) -> float:
     return float(((p - y) ** 2).mean())
 
 
+def brier_terms(margin_N: Any) -> FloatArray:
+    """(1 − σ(margin))² of each pair: the chosen answer won. Their mean is Brier's score.
+
+    Not from folded predictions: equal scores are "half right" there, costing 0 in place of 1/4.
+    """
+    return np.asarray(special.expit(-finite(margin_N, "margins")) ** 2, dtype=np.float64)
+
+
 def _bins(p_N: FloatArray, bins: int) -> npt.NDArray[np.intp]:
     """Bin of each row, in nearly equal numbers; equal predictions share a bin and every bin has 2 or more.
 
@@ -147,13 +155,14 @@ def reward_metrics(margin_N: Any, prompt_N: Clusters, samples: int = 2000, seed:
     """The measured half of ``accord_reward.json`` from held-out chosen-minus-rejected margins."""
     confidence_N, right_N = fold(margin_N)
     share = accuracy(margin_N, prompt_N, samples, seed)
+    squared = brier_terms(margin_N)
     enough = len(right_N) >= 2
     return {
         "accuracy": share.figure,
         "accuracy_interval": share.bounds,
         "pairs_test": len(right_N),
         "prompts_test": len(np.unique(np.asarray(prompt_N))),
-        "brier": brier(confidence_N, right_N),
+        "brier": float(squared.mean()),
         "ece": expected_calibration_error(confidence_N, right_N) if enough else None,
         "temperature": fitted_temperature(margin_N),
         "reliability": reliability_bins(confidence_N, right_N),

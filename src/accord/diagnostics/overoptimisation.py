@@ -197,14 +197,16 @@ def fall_from_best(
     return float(mean_P[best] - mean_P[-1]), float((fall_P - critical * error_P).max()), best
 
 
-def _matrix(values: Any, name: str, points: int) -> FloatArray:
+def score_matrix(values: Any, name: str, points: int) -> FloatArray:
+    """Means of P evaluations by G prompts, checked."""
     array = finite(values, name)
     if array.ndim != 2 or len(array) != points or points < 2:
         raise BadInput(f"{name} has shape {array.shape} for {points} points: give 2 or more points x prompts")
     return array
 
 
-def _gain(draws_SP: FloatArray, mean_P: FloatArray, prompts: int) -> Interval:
+def gain_interval(draws_SP: FloatArray, mean_P: FloatArray, prompts: int) -> Interval:
+    """Last evaluation minus the first, with its interval from bootstrap draws of every evaluation's mean."""
     low, high = percentiles(draws_SP[:, -1] - draws_SP[:, 0], prompts, 0.95)
     return Interval(float(mean_P[-1] - mean_P[0]), float(low), float(high))
 
@@ -236,29 +238,29 @@ def overoptimisation(
     is no proof that gold stands still: its interval says how large a gain remains possible.
     """
     kl = finite(kl_P, "kl")
-    proxy = _matrix(proxy_PG, "proxy", len(kl))
+    proxy = score_matrix(proxy_PG, "proxy", len(kl))
     prompts = proxy.shape[1]
     unit = f"{gold_name}, mean over held-out prompts, final policy minus SFT"
     rng = stream(seed, "overoptimisation")
     if gold_PG is None:
         draws_SP = cluster_sum_draws(proxy.T, samples, rng) / prompts
-        gain = _gain(draws_SP, proxy.mean(axis=1), prompts)
+        gain = gain_interval(draws_SP, proxy.mean(axis=1), prompts)
         sentence = (
             f"The proxy moved by {gain.show()} from SFT, but there is no gold to check it against: whether"
             " the reward model is being exploited cannot be told from its own scores."
         )
         known = {"reason": None, "proxy_gain": gain.figure, "proxy_gain_interval": gain.bounds}
         return Finding("overoptimisation", QUESTION, None, None, unit, "unknown", sentence, known)
-    gold = _matrix(gold_PG, "gold", len(kl))
+    gold = score_matrix(gold_PG, "gold", len(kl))
     if gold.shape != proxy.shape:
         raise BadInput(f"gold has shape {gold.shape}, proxy {proxy.shape}: they must be the same samples")
     # Gold and proxy of one prompt are drawn together
     both_SP = cluster_sum_draws(np.concatenate([proxy, gold]).T, samples, rng) / prompts
     proxy_draws_SP, gold_draws_SP = both_SP[:, : len(kl)], both_SP[:, len(kl) :]
-    proxy_gain = _gain(proxy_draws_SP, proxy.mean(axis=1), prompts)
-    gold_gain = _gain(gold_draws_SP, gold.mean(axis=1), prompts)
+    proxy_gain = gain_interval(proxy_draws_SP, proxy.mean(axis=1), prompts)
+    gold_gain = gain_interval(gold_draws_SP, gold.mean(axis=1), prompts)
     fall, fall_bound, best = fall_from_best(gold, gold_draws_SP)
-    verdict, reason, reading = _verdict(proxy_gain, gold_gain, fall, fall_bound, gold_name)
+    verdict, reason, reading = verdict_of_gains(proxy_gain, gold_gain, fall, fall_bound, gold_name)
     distance = np.sqrt(np.maximum(kl, 0))  # a sampled KL can be slightly negative
     evidence: dict[str, Any] = {
         "reason": reason,
@@ -282,9 +284,12 @@ def overoptimisation(
     )
 
 
-def _verdict(
+def verdict_of_gains(
     proxy: Interval, gold: Interval, fall: float, fall_bound: float, gold_name: str
 ) -> tuple[Literal["good", "warn", "bad", "unknown"], str | None, str]:
+    """(verdict, reason, reading) by the rules of ``overoptimisation``; another judge may stand in for
+    gold.
+    """
     if proxy.bounds is None:
         return "unknown", None, "one prompt gives no interval"
     if not proxy.low > 0:

@@ -79,6 +79,18 @@ def cluster_totals(values_N: FloatArray, index_N: npt.NDArray[np.intp], count: i
     return totals
 
 
+def shared_clusters(
+    one_N: Clusters, other_M: Clusters
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
+    """Two sets of rows numbered by the union of their clusters -> (index_N, index_M, G).
+
+    A prompt that both sets have gets one number, so that its rows of both sets are drawn together.
+    """
+    together = [*one_N, *other_M]
+    index, count = cluster_index(together, len(together))
+    return index[: len(one_N)], index[len(one_N) :], count
+
+
 def by_prompt(values_N: Any, prompt_N: Clusters) -> tuple[FloatArray, list[Any]]:
     """Mean over each prompt's samples -> (mean_G, the G prompts in sorted order)."""
     array = finite(values_N, "values")
@@ -116,6 +128,23 @@ def percentiles(draws_SD: FloatArray, clusters: int, level: float) -> tuple[Floa
     tail = float(special.ndtr(-math.sqrt(clusters / (clusters - 1)) * t))
     low, high = np.quantile(draws_SD, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def percentile_interval(figure: float, draws_S: FloatArray, clusters: int, level: float = 0.95) -> Interval:
+    """``percentiles`` of one figure's draws; draws that are not finite (nothing to divide by) are left
+    out.
+    """
+    known_S = draws_S[np.isfinite(draws_S)]
+    if len(known_S) < 2 or not math.isfinite(figure):
+        return Interval(figure, math.nan, math.nan)
+    low, high = percentiles(known_S, clusters, level)
+    return Interval(figure, float(low), float(high))
+
+
+def cluster_counts(count: int, samples: int, rng: np.random.Generator) -> FloatArray:
+    """How often each of ``count`` clusters is drawn, for figures that are no ratio of sums -> [S, G]."""
+    counts_SG: FloatArray = rng.multinomial(count, np.full(count, 1.0 / count), size=samples).astype(float)
+    return counts_SG
 
 
 def cluster_bootstrap(

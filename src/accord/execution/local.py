@@ -109,6 +109,13 @@ class Local:
             if parameter is not master:
                 parameter.copy_(master)
 
+    @torch.no_grad()
+    def adopt(self, parameter: nn.Parameter) -> None:
+        """Take over a weight that was set from outside, into its float32 master."""
+        for mine, master in self._pairs:
+            if mine is parameter and mine is not master:
+                master.copy_(parameter)
+
     def state(self) -> dict[str, Any]:
         """Everything that a bit-identical continuation needs."""
         return {

@@ -21,6 +21,8 @@ from accord.config import FileJudge
 from accord.records import VERDICTS, BadInput, Comparison, Pair, Verdict, WaitingForLabels
 from accord.store import LabelStore
 
+NOT_PEOPLE = ("simulated:", "judge:", "function:")  # how labels are signed that no person gave
+NOT_PEOPLE_NAMED = "simulated annotators, models and functions"
 UNNAMED = "unnamed"  # one person, as far as a file without annotators can say; correcting a line then works
 
 
@@ -46,7 +48,7 @@ class LabelFile:
             WaitingForLabels: no file, or pairs that nobody judged.
             BadInput: a line that is not a judgement; nothing of the file is then stored.
         """
-        store.add_pairs(pairs)
+        store.add_pairs(pairs, overlap=1)  # on the queue too: the labelling app serves the same store
         rounds = sorted({pair.round for pair in pairs})
         found: list[Comparison] = []
         strangers = 0
@@ -75,7 +77,8 @@ class LabelFile:
         return (
             f"{len(missing)} of {total} pairs have no label yet: for each pair in {pairs_path} write one "
             f"line such as {example} into {self._labels_path(first.round)}{note}, verdict one of "
-            f"{', '.join(VERDICTS)}; then run the same command again"
+            f"{', '.join(VERDICTS)} (or judge in the browser: `accord label {self.run_folder}`); "
+            "then run the same command again"
         )
 
 
@@ -181,8 +184,8 @@ def _judgement(row: Mapping[str, Any], where: str) -> tuple[Verdict, str, float 
     annotator = row.get("annotator") or UNNAMED
     if not isinstance(annotator, str) or not annotator.isprintable():
         _refuse(where, f"annotator must be a name in printable characters, got {annotator!r}")
-    if annotator.startswith("simulated:"):
-        _refuse(where, f"annotator {annotator!r} is a name kept for simulated annotators: use another")
+    if annotator.startswith(NOT_PEOPLE):
+        _refuse(where, f"annotator {annotator!r} is a name kept for {NOT_PEOPLE_NAMED}: use another")
     strength = row.get("strength")
     if strength is None:
         return verdict, annotator, None

@@ -1,5 +1,9 @@
-"""One self-contained HTML page (and the same as JSON) for a run: is it better, is it hacked, what next?"""
+"""Self-contained HTML pages (and the same as JSON and CSV): one run, several compared, one that is going
+on.
+"""
 
 from accord.report.build import build
+from accord.report.compare import compare
+from accord.report.live import watch
 
-__all__ = ["build"]
+__all__ = ["build", "compare", "watch"]

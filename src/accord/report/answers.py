@@ -18,6 +18,24 @@ BETTER = {"good": "Yes", "warn": "Not certain", "bad": "No", "unknown": "Not mea
 HACKED = {"good": "No sign of it", "warn": "Perhaps", "bad": "Yes", "unknown": "Not measured"}
 
 
+# What each alarm is about, in the words of the first screen.
+ALARMS = {
+    "length_shift": "length",
+    "length_share": "gain beyond length",
+    "repetition_shift": "repetition",
+    "diversity_shift": "variety",
+    "mode_collapse": "sameness across prompts",
+    "entropy_shift": "entropy",
+    "classifier_drift": "drift of the answers",
+    "mmd_drift": "drift of the answers",
+    "latent_outliers": "answers unlike the reward model’s",
+    "ensemble_spread": "agreement of the members",
+    "on_policy_accuracy": "accuracy on fresh labels",
+    "style_reliance": "pay for style",
+    "policy_probes": "pay for tricks",
+}
+
+
 @dataclass(frozen=True)
 class Answer:
     """One question of the first screen. ``word`` is the answer in at most three words."""
@@ -86,10 +104,20 @@ def label_source(run: Artefacts) -> tuple[str, bool]:
         text = f"Labels come from {STAND_IN}."
     elif people:
         return f"Labels come from people: {file}; no hidden gold exists.", False
+    elif machine := _machine(judge, sources):
+        return f"Labels come from {machine}. Results say what it prefers, not what people want.", False
     else:
         return "Where the labels come from is not recorded: config.yaml names no judge.", False
     hidden = f" They follow a hidden gold utility, “{gold}”, that no training stage may read." if gold else ""
     return text + hidden + " Results say nothing about what people want.", True
+
+
+def _machine(judge: Mapping[str, Any], sources: set[str]) -> str:
+    """A language model or a function as judge, in words; empty where there is none."""
+    named = next((source for source in sorted(sources) if source.endswith("no person")), "")
+    kinds = {"llm": "a language model as judge", "function": "a Python function as judge"}
+    known = kinds.get(clean(judge.get("kind")), "")
+    return named or (f"{known} ({clean(judge.get('model') or judge.get('path'))})" if known else "")
 
 
 def _better(current: Round | None) -> tuple[Answer, Answer]:
@@ -111,19 +139,50 @@ def _better(current: Round | None) -> tuple[Answer, Answer]:
     if gain is not None:
         sentence = f"Mean gain in gold {show(gain)}"
         sentence += f" (95% interval {show(gain_ends[0])} to {show(gain_ends[1])}). " if gain_ends else ". "
-    sentence += "The interval resamples held-out prompts; another seed may lie outside it."
+    seeds = current.finding("seeds") if current else None
+    if seeds is not None and number(seeds.get("figure")) is not None:
+        sentence += clean(seeds.get("sentence"))
+    else:
+        sentence += "The interval resamples held-out prompts; another seed may lie outside it."
     return first, Answer(questions[1], figure, verdict, sentence, "win rate against SFT", certainty)
+
+
+def hacked_finding(current: Round | None) -> dict[str, Any] | None:
+    """Gold against proxy; where there is no gold, the second reward model stands in for it."""
+    if current is None:
+        return None
+    finding = current.finding("overoptimisation", "is it hacked")
+    if verdict_of(finding) == "unknown":
+        for name in ("split_half", "split_half_selection"):
+            other = current.finding(name)
+            if verdict_of(other) != "unknown":
+                return other
+    return finding
+
+
+def alarms(current: Round | None) -> list[str]:
+    """Findings outside the band of the run's own baseline, in plain words; not those that have an answer."""
+    found = [
+        ALARMS[clean(f.get("name"))]
+        for f in (current.findings if current else [])
+        if verdict_of(f) in ("warn", "bad") and clean(f.get("name")) in ALARMS
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _hacked(current: Round | None) -> Answer:
     question = "Is it hacked?"
-    finding = current.finding("overoptimisation", "is it hacked") if current else None
+    finding = hacked_finding(current)
     if finding is None:
         return Answer(
             question, "Not measured", "unknown", "No over-optimisation finding has been written yet."
         )
     verdict = verdict_of(finding)
-    return Answer(question, HACKED[verdict], verdict, clean(finding.get("sentence")))
+    sentence = clean(finding.get("sentence"))
+    raised = alarms(current)
+    if raised:
+        sentence += f" Outside the run’s own 95% band: {', '.join(raised)}."
+    return Answer(question, HACKED[verdict], verdict, sentence)
 
 
 def answers(run: Artefacts) -> list[Answer]:
@@ -153,25 +212,43 @@ def _floor_reached(reward: Mapping[str, Any]) -> str | None:
     return None
 
 
+def waiting_for_labels(run: Artefacts) -> str | None:
+    """What people have to do, where the run has stopped for their labels; None where it has not."""
+    judge = mapping(run.config.get("judge"))
+    open_rounds = [one for one in run.rounds if one.pairs and not one.reward]
+    if judge.get("kind") in (None, "simulated") or not open_rounds or is_finished(run):
+        return None
+    one = open_rounds[-1]
+    where = f" into {clean(judge.get('path'))}" if judge.get("path") else ""
+    return (
+        f"Label the {one.pairs} pairs in round-{one.index}/pairs.jsonl{where}: the run waits for them, and"
+        " the same `accord run` command then goes on."
+    )
+
+
 def next_steps(run: Artefacts) -> list[str]:
     """At most three things to do, most urgent first.
 
-    1. A run that has not finished is finished first: nothing else is known.
-    2. Hacked: stop earlier or hold the policy closer, and label its own samples.
+    1. A run that has not finished is finished first: nothing else is known. One that waits for people says
+    so. 2. Hacked: stop earlier or hold the policy closer, and label its own samples.
     3. A reward model that does not clear its floors: more labels, because all that follows rests on it.
     4. Not better, or not certain: more pressure or more prompts to measure on.
     5. Longer or more repetitive: look, because annotators may pay for it.
-    6. No gold: let people compare the samples. Otherwise: another seed, then another round.
+    6. The reward model knows less about the policy's samples, or the policy says the same to everyone.
+    7. No gold: let people compare the samples. Otherwise: another seed, then another round.
     """
     current = headline_round(run)
     steps = []
     rounds = len(run.rounds)
-    if not is_finished(run):
+    waiting = waiting_for_labels(run)
+    if waiting:
+        steps.append(waiting)
+    elif not is_finished(run):
         steps.append("Finish the run: the same `accord run` command goes on from the last completed step.")
     if current is None:
         return steps
     better = current.finding("win_rate", "is it better")
-    hacked = verdict_of(current.finding("overoptimisation", "is it hacked"))
+    hacked = verdict_of(hacked_finding(current))
     if hacked in ("bad", "warn"):
         best = best_gold_step(current.curve)
         where = f" (gold was highest at step {best} of those evaluated)" if best is not None else ""
@@ -195,11 +272,21 @@ def next_steps(run: Artefacts) -> list[str]:
         if verdict_of(finding) in ("bad", "warn"):
             steps.append(f"Read the samples: answers became {word}, and labels may pay for that alone.")
             break
+    if verdict_of(current.finding("on_policy_accuracy")) in ("bad", "warn"):
+        steps.append(
+            f"Label the new policy’s own samples (`rounds: {rounds + 1}`): the reward model knows less of"
+            " them."
+        )
+    if verdict_of(current.finding("mode_collapse")) in ("bad", "warn"):
+        steps.append(
+            "Look at the answers that many prompts share: raise `online.kl.coefficient` or the sampling"
+            " temperature."
+        )
     if current.curve and not current.curve.get("gold_name"):
         steps.append(
             "Have people compare SFT and policy samples: without a gold only they can say it is better."
         )
-    elif not steps:
+    elif measured and verdict_of(better) == "good" and hacked == "good" and not floor:
         steps.append(
             "Repeat with another `--seed`: the intervals here do not contain the spread between seeds."
         )

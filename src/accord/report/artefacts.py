@@ -174,6 +174,7 @@ def _answer(value: object) -> dict[str, Any]:
     return {
         "text": text[:SAMPLE_CHARACTERS] + (" … (cut here; the whole is in samples.jsonl)" if cut else ""),
         "proxy": number(row.get("proxy")),
+        "proxy_std": number(row.get("proxy_std")),
         "gold": number(row.get("gold")),
         "tokens": number(row.get("tokens")),
         "finished": row.get("finished") is not False,

@@ -1,53 +1,28 @@
-"""Builds report.html (one self-contained page) and report.json (the same figures) for a run directory."""
+"""Builds report.html (one self-contained page) for a run directory, and its figures as JSON and CSV."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
-import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup, escape
+from jinja2 import Template
+from markupsafe import Markup
 
 from accord.records import BadInput
-from accord.report import answers, health, lineage
+from accord.report import answers, cost, health, lineage, live, tables
 from accord.report.artefacts import Artefacts, Round, clean, mapping, plain, read
-from accord.report.charts import show
-from accord.report.panels import panels
+from accord.report.charts import Chart, show
+from accord.report.evidence_panels import panels
+from accord.report.pages import HERE, code, json_for_script, policy, style, template, write
 from accord.report.samples import chosen_samples
 
-HERE = Path(__file__).parent
 LIMIT = 4_500_000  # bytes of the page; samples are left out until it fits
-SAMPLES = (60, 30, 12, 4, 1)  # kept of each order (largest gain, largest loss, random), most first
+SAMPLES = (60, 30, 12, 4, 1)  # kept of each order (largest gain, loss, disagreement, random), most first
 SIGNS = ("config.yaml", "accord.lock.json", "metrics.jsonl", "sft", "round-0", "labels.db")
-
-
-def json_for_script(value: Any) -> Markup:
-    """JSON that can stand in a <script> element: no ``</script>``, ``<!--`` or line separator survives."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    escapes: dict[str, str | int | None] = {
-        "<": "\\u003c",
-        ">": "\\u003e",
-        "&": "\\u0026",
-        "\u2028": "\\u2028",
-        "\u2029": "\\u2029",
-    }
-    return Markup(text.translate(str.maketrans(escapes)))
-
-
-def code(text: str) -> Markup:
-    """Escaped text in which `this` becomes <code>; only for the report's own sentences."""
-    pieces = text.split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(piece) if i % 2 and i < len(pieces) - 1 else escape(piece)
-        for i, piece in enumerate(pieces)
-    )
 
 
 def model_of(run: Artefacts) -> str:
@@ -74,8 +49,17 @@ def _head(run: Artefacts) -> dict[str, Any]:
     }
 
 
-def _charts_json(charts: list[Any]) -> list[dict[str, Any]]:
-    return [{"title": c.title, "columns": c.columns, "rows": c.rows} for c in charts]
+def charts_json(charts: list[Chart]) -> list[dict[str, Any]]:
+    """The figures of charts, unrounded; what is not known is left out."""
+    return [
+        {
+            "title": c.title,
+            "x": c.x_label,
+            "value": c.y_label,
+            "rows": [{k: v for k, v in one._asdict().items() if v is not None} for one in c.data],
+        }
+        for c in charts
+    ]
 
 
 def _figures(run: Artefacts, page: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +75,7 @@ def _figures(run: Artefacts, page: dict[str, Any]) -> dict[str, Any]:
                     "title": p.title,
                     "sentence": p.sentence,
                     "figures": [{"name": n, "value": v, "meaning": m} for n, v, m in p.figures],
-                    "charts": _charts_json(p.charts),
+                    "charts": charts_json(p.charts),
                 }
                 for p in view["panels"]
             ],
@@ -99,7 +83,7 @@ def _figures(run: Artefacts, page: dict[str, Any]) -> dict[str, Any]:
         for view in page["views"]
     ]
     trained = [
-        {"stage": h.stage, "round": h.round, "broken": h.broken, "charts": _charts_json(h.charts)}
+        {"stage": h.stage, "round": h.round, "broken": h.broken, "charts": charts_json(h.charts)}
         for h in page["health"]
     ]
     found: dict[str, Any] = plain(
@@ -112,6 +96,8 @@ def _figures(run: Artefacts, page: dict[str, Any]) -> dict[str, Any]:
             "rounds_table": page["round_rows"],
             "health": trained,
             "events": run.events,
+            "progress": [vars(stage) for stage in page["progress"]],
+            "cost": [{"name": n, "value": v, "meaning": m} for n, v, m in page["cost"]],
             "stages": lineage.stages(run),
             "lock": run.lock,
             "config": run.config,
@@ -124,7 +110,32 @@ def _view(one: Round) -> dict[str, Any]:
     return {"round": one, "panels": panels(one)}
 
 
-def _page(run: Artefacts) -> dict[str, Any]:
+def _rows(run: Artefacts, page: dict[str, Any]) -> list[tables.Row]:
+    """The table of report.csv: answers, findings, every chart, costs."""
+    rows: list[tables.Row] = [
+        {"part": "answer", "table": a.question, "series": a.word, "verdict": a.verdict, "text": a.sentence}
+        for a in page["answers"]
+    ]
+    rows += [{"part": "next", "table": "What should be done next?", "text": step} for step in page["next"]]
+    rows += [{"part": "missing", "text": sentence} for sentence in run.missing]
+    for view in page["views"]:
+        index = view["round"].index
+        rows += tables.finding_rows(view["round"].findings, index)
+        for panel in view["panels"]:
+            rows += tables.chart_rows(panel.title, panel.charts, index)
+            rows += [
+                {"part": panel.title, "round": index, "table": name, "text": f"{value} ({meaning})"}
+                for name, value, meaning in panel.figures
+            ]
+    for h in page["health"]:
+        rows += tables.chart_rows(f"training: {h.stage}", h.charts, h.round)
+    charts = [c for c in (page["rounds_chart"], page["time_chart"], page["phase_chart"]) if c]
+    rows += tables.chart_rows("origin", charts)
+    rows += [{"part": "cost", "table": name, "text": f"{value} ({why})"} for name, value, why in page["cost"]]
+    return rows
+
+
+def _page(run: Artefacts, every: float | None) -> dict[str, Any]:
     events = [
         {
             "level": clean(row.get("level")) or "note",
@@ -145,6 +156,11 @@ def _page(run: Artefacts) -> dict[str, Any]:
         "events": events[-30:],
         "time_chart": lineage.time_chart(run),
         "total_time": lineage.duration(sum(s["seconds"] or 0 for s in lineage.stages(run))),
+        "cost": cost.figures(run),
+        "phase_chart": cost.phase_chart(run),
+        "progress": [] if answers.is_finished(run) else live.progress(run),
+        "reload": every,
+        "updated": lineage.date(live.changed_at(run.path)) if every else "",
         "versions": lineage.versions(run),
         "config": clean(yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True))
         if run.config
@@ -152,62 +168,35 @@ def _page(run: Artefacts) -> dict[str, Any]:
     }
 
 
-def _digest(text: str) -> str:
-    """A CSP source expression for one inline element."""
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-
-
 @cache
 def _template() -> Template:
     """page.html, compiled once a process."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"show": show, "code": code, "shown": answers.shown, "verdict": answers.verdict_of}
-    return environment.get_template("page.html")
+    filters: dict[str, Callable[..., Any]] = {
+        "show": show,
+        "code": code,
+        "shown": answers.shown,
+        "verdict": answers.verdict_of,
+    }
+    return template("page.html", filters)
 
 
-def _render(page: dict[str, Any], figures: dict[str, Any], limit: int) -> str:
-    style = (HERE / "style.css").read_text(encoding="utf-8")
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+def _render(page: dict[str, Any], figures: dict[str, Any], table: str, limit: int) -> str:
+    script = "".join((HERE / name).read_text(encoding="utf-8") for name in ("files.js", "page.js"))
     samples = {view["round"].index: chosen_samples(view["round"], limit) for view in page["views"]}
     return _template().render(
         **page,
         samples=samples,
-        style=Markup(style),
+        style=Markup(style()),
         script=Markup(script),
         figures_json=json_for_script(figures),
-        # Hashes, not 'unsafe-inline': were an escape ever forgotten, the text still could not run.
-        policy=f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)};"
-        " base-uri 'none'; form-action 'none'",
+        figures_csv=json_for_script(table),
+        policy=policy(style(), script),
         better=answers.BETTER,
     )
 
 
-def _write(path: Path, text: str) -> None:
-    """Atomically: a reader sees the old page or the new one, never half of one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def build(run_dir: Path) -> Path:
-    """Writes ``run_dir/report.html`` and ``run_dir/report.json``; returns the page's path.
-
-    Works on unfinished and damaged runs: what is missing is named on the page. The page makes no network
-    request and stays below 5 MB (samples are left out, largest gains and losses last).
+def checked(run_dir: Path | str) -> Path:
+    """The folder, if a run is in it.
 
     Raises:
         BadInput: there is no such directory, or nothing in it comes from a run.
@@ -221,12 +210,31 @@ def build(run_dir: Path) -> Path:
         raise BadInput(
             f"{run_dir} holds no run (no config.yaml, metrics or rounds): give a folder under runs/"
         )
+    return run_dir
+
+
+def build(run_dir: Path | str, *, reload: float | None = None) -> Path:
+    """Writes report.html, report.json, report.csv and samples.csv into ``run_dir``; returns the page's path.
+
+    Works on unfinished and damaged runs: what is missing is named on the page. The page makes no network
+    request and stays below 5 MB (samples are left out, largest gains and losses last). report.csv has the
+    figures of the page and every step of training, samples.csv every held-out sample.
+
+    Args:
+        reload: the run is going on, and the page reloads itself after so many seconds; None: it does not.
+
+    Raises:
+        BadInput: there is no such directory, or nothing in it comes from a run.
+    """
+    run_dir = checked(run_dir)
     run = read(run_dir)
-    page = _page(run)
+    page = _page(run, reload)
     figures = _figures(run, page)
+    rows = _rows(run, page)
+    table = tables.written(tables.COLUMNS, rows)
     text = ""
     for limit in SAMPLES:
-        text = _render(page, figures, limit)
+        text = _render(page, figures, table, limit)
         if len(text.encode()) <= LIMIT:
             break
     kept = {
@@ -237,6 +245,12 @@ def build(run_dir: Path) -> Path:
         for view in page["views"]
     }
     document = json.dumps(figures | {"samples": kept}, ensure_ascii=False, allow_nan=False, indent=1)
-    _write(run_dir / "report.json", document + "\n")
-    _write(run_dir / "report.html", text)
+    every_step = [
+        *(row for row in rows if not row["part"].startswith("training")),
+        *tables.training_rows(run),
+    ]
+    write(run_dir / "report.json", document + "\n")
+    write(run_dir / "report.csv", tables.written(tables.COLUMNS, every_step))
+    write(run_dir / "samples.csv", tables.written(tables.SAMPLE_COLUMNS, tables.sample_rows(run.rounds)))
+    write(run_dir / "report.html", text)
     return run_dir / "report.html"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -22,15 +23,37 @@ SMALL: Size = (232, 132)
 CHARACTER = 6.0  # mean width of a character at 12 px; legends and row labels are laid out by it
 
 
+class Datum(NamedTuple):
+    """One figure of a chart, unrounded, for the files beside the page.
+
+    ``x`` to ``x_to`` is where it stands (a bin has both), ``low`` to ``high`` its 95% interval, ``n`` how
+    many it comes from.
+    """
+
+    series: str
+    value: float | None
+    x: float | None = None
+    x_to: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: float | None = None
+
+
 @dataclass(frozen=True)
 class Chart:
-    """A drawing and the very figures that it shows."""
+    """A drawing and the very figures that it shows: ``rows`` for people, ``data`` for files.
+
+    ``x_label`` and ``y_label`` name what ``Datum.x`` and ``Datum.value`` are, with the unit.
+    """
 
     title: str
     svg: Markup
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     table_open: bool = False
+    data: tuple[Datum, ...] = ()
+    x_label: str = ""
+    y_label: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,18 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return found if len(found) > 1 or count > 12 else ticks(low, high, count + 1)
 
 
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """The ticks with as many decimals as tell them apart: 14.75, 15, 15.25 and not 14.8, 15, 15.2."""
+    largest = max((abs(value) for value in values), default=0.0)
+    for places in range(7):
+        if all(abs(value - round(value, places)) <= 1e-9 * max(largest, 1e-9) for value in values):
+            texts = [f"{value + 0.0:,.{places}f}" for value in values]
+            if len(values) > 1 and largest < 1e6:
+                texts = [text.rstrip("0").rstrip(".") if "." in text else text for text in texts]
+                return [text.replace("-", "−") if text != "-0" else "0" for text in texts]
+    return [show(value) for value in values]
+
+
 def bounds(
     values: Iterable[float | None], pad: float = 0.06, include: Iterable[float] = ()
 ) -> tuple[float, float]:
@@ -135,12 +170,11 @@ class Frame:
         width, height = self.size
         floor = height - self.bottom
         out = []
-        for value in y_ticks:
+        for value, text in zip(y_ticks, tick_labels(y_ticks), strict=True):
             y = self.y(value)
             out.append(tag("line", x1=self.left, x2=width - self.right, y1=y, y2=y, class_="grid"))
-            out.append(tag("text", show(value), x=self.left - 6, y=y + 3.5, class_="tick", text_anchor="end"))
-        for value in x_ticks:
-            text = show(value)
+            out.append(tag("text", text, x=self.left - 6, y=y + 3.5, class_="tick", text_anchor="end"))
+        for value, text in zip(x_ticks, tick_labels(x_ticks), strict=True):
             out.append(tag("text", text, x=self.x(value), y=floor + 15, class_="tick", text_anchor="middle"))
         out.append(tag("line", x1=self.left, x2=width - self.right, y1=floor, y2=floor, class_="axis"))
         middle = (self.left + width - self.right) / 2
@@ -250,6 +284,14 @@ def _series(frame: Frame, one: Series) -> list[Markup]:
     return out
 
 
+def _data(series: Sequence[Series]) -> tuple[Datum, ...]:
+    return tuple(
+        Datum(one.name, _at(one.y, i), x, None, _at(one.low, i), _at(one.high, i))
+        for one in series
+        for i, x in enumerate(one.x)
+    )
+
+
 def _table(
     series: Sequence[Series], x_label: str, y_label: str
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -271,16 +313,22 @@ def line_chart(
     size: Size = WIDE,
     level: float | None = None,
     description: str = "",
+    key: bool = True,
 ) -> Chart:
-    """Lines with bands, or points with intervals, against a common x; ``level`` draws a reference line."""
+    """Lines with bands, or points with intervals, against a common x; ``level`` draws a reference line.
+
+    ``key``: names the series above the drawing; False where the page has one key for several drawings.
+    """
     small = size[0] < 300
     every = [v for s in series for v in (*s.y, *s.low, *s.high)]
     x_range = bounds([x for s in series for x in s.x], pad=0.03)
     y_range = bounds(every, include=[] if level is None else [level])
-    named = [s for s in series if s.name] if len(series) > 1 else []
+    named = [s for s in series if s.name] if len(series) > 1 and key else []
     top, bottom = (24.0, 34.0) if small else (46.0 if named else 30.0, 42.0)
-    frame = Frame(size, x_range, y_range, left=45 if small else 46, top=top, bottom=bottom)
     y_ticks = ticks(*y_range, 2 if small else 4)
+    longest = max((len(text) for text in tick_labels(y_ticks)), default=0)
+    left = max(46.0, 12 + CHARACTER * longest)
+    frame = Frame(size, x_range, y_range, left=left, top=top, bottom=bottom)
     parts = frame.axes(x_label, y_label, ticks(*x_range, 3 if small else 5), y_ticks)
     if level is not None:
         pixel = frame.y(level)
@@ -290,4 +338,5 @@ def line_chart(
     parts += legend(named, frame.left, 30)
     columns, rows = _table(series, x_label, y_label)
     description = description or f"{y_label} against {x_label}, {len(rows)} points."
-    return Chart(title, drawing(size, title, description, *parts), columns, rows)
+    svg = drawing(size, title, description, *parts)
+    return Chart(title, svg, columns, rows, data=_data(series), x_label=x_label, y_label=y_label)

@@ -13,6 +13,7 @@ from accord.report.charts import (
     CHARACTER,
     WIDE,
     Chart,
+    Datum,
     Frame,
     Series,
     Size,
@@ -89,7 +90,13 @@ def histogram(
         for i, (left, right) in enumerate(pairwise(edges))
     )
     description = f"Histogram of {x_label} for {' and '.join(shares)}."
-    return Chart(title, drawing(size, title, description, *parts), (x_label, *shares), rows)
+    data = tuple(
+        Datum(name, share[i], left, right, n=float(counts[name][i]))
+        for name, share in shares.items()
+        for i, (left, right) in enumerate(pairwise(edges))
+    )
+    svg = drawing(size, title, description, *parts)
+    return Chart(title, svg, (x_label, *shares), rows, data=data, x_label=x_label, y_label=y_label)
 
 
 def reliability(
@@ -133,7 +140,13 @@ def reliability(
         rows.append((show(confidence), show(accuracy), show(count)))
     description = "Points on the diagonal are calibrated; below it the model is too sure of itself."
     columns = ("predicted", "observed", "pairs")
-    return Chart(title, drawing(size, title, description, *parts), columns, tuple(rows))
+    data = tuple(
+        Datum("reward model", a, c, n=n) for c, a, n in zip(confidence_N, accuracy_N, count_N, strict=True)
+    )
+    svg = drawing(size, title, description, *parts)
+    return Chart(
+        title, svg, columns, tuple(rows), data=data, x_label="predicted probability", y_label="share right"
+    )
 
 
 def interval_chart(
@@ -201,7 +214,17 @@ def interval_chart(
         rows.append((bar.name, bar.note or show(figure), text))
     description = "; ".join(f"{name}: {figure} ({text})" for name, figure, text in rows)
     columns = ("", x_label, "95% interval")
-    return Chart(title, drawing(size, title, description, *parts), columns, tuple(rows), table_open)
+    data = tuple(
+        Datum(
+            bar.name,
+            bar.figure * scale,
+            low=None if bar.low is None else bar.low * scale,
+            high=None if bar.high is None else bar.high * scale,
+        )
+        for bar in bars
+    )
+    svg = drawing(size, title, description, *parts)
+    return Chart(title, svg, columns, tuple(rows), table_open, data, y_label=x_label)
 
 
 def share_bar(title: str, parts_by_name: Mapping[str, tuple[float, str]]) -> Chart:
@@ -230,4 +253,6 @@ def share_bar(title: str, parts_by_name: Mapping[str, tuple[float, str]]) -> Cha
         x += width
         rows.append((name, share, show(count)))
     description = ", ".join(f"{name} {share}" for name, share, _ in rows)
-    return Chart(title, drawing(size, title, description, *pieces), ("", "share", "comparisons"), tuple(rows))
+    data = tuple(Datum(name, 100 * n / total, n=n) for name, (n, _) in parts_by_name.items())
+    svg = drawing(size, title, description, *pieces)
+    return Chart(title, svg, ("", "share", "comparisons"), tuple(rows), data=data, y_label="share (%)")

@@ -39,7 +39,8 @@ def date(value: object) -> str:
     return clean(value)
 
 
-def _percent(figure: object, ends: object) -> str:
+def percent(figure: object, ends: object) -> str:
+    """73% (65 to 81), or a dash."""
     value, pair = number(figure), interval(ends)
     if value is None:
         return "–"
@@ -58,7 +59,7 @@ def round_row(one: Round) -> dict[str, str]:
         "round": str(one.index),
         "pairs compared": f"{one.pairs:,} ({', '.join(makers)})" if one.pairs else "–",
         "reward model fitted on": f"{show(trained, 4)} pairs" if trained is not None else "not fitted yet",
-        "its accuracy (95% interval)": _percent(
+        "its accuracy (95% interval)": percent(
             one.reward.get("accuracy"), one.reward.get("accuracy_interval")
         ),
         "final KL (nats per response)": show(number(points[-1].get("kl"))) if points else "–",
@@ -113,10 +114,16 @@ def time_chart(run: Artefacts) -> Chart | None:
     return interval_chart("Time per stage", "minutes", bars, x_range=(0, longest * 1.02), filled=True)
 
 
+def _version(key: str, value: object) -> str:
+    if key in ("started", "finished"):
+        return date(value)
+    return clean(value)[:12] if key == "git" else clean(value)
+
+
 def versions(run: Artefacts) -> list[tuple[str, str]]:
     """The lock file's plain entries, then the checkpoints' identities."""
     out = [
-        (clean(key).replace("_", " "), date(value) if key in ("started", "finished") else clean(value))
+        (clean(key).replace("_", " "), _version(key, value))
         for key, value in run.lock.items()
         if key != "stages" and not isinstance(value, (dict, list)) and value is not None
     ]

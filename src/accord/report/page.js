@@ -1,16 +1,11 @@
-// Turns each static list of samples into a browser (order, search, more), and offers the figures as a file.
+// Turns each static list of samples into a browser (order, search, more), and keeps a live page live.
 // Only text nodes and attributes are set: nothing from a model is ever parsed as HTML here.
-"use strict";
 
 const STEP = 6;
-const ORDERS = [["gain", "Largest gain"], ["loss", "Largest loss"], ["random", "Random"]];
-
-function button(label) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = label;
-  return made;
-}
+const ORDERS = [
+  ["gain", "Largest gain"], ["loss", "Largest loss"], ["dispute", "Largest disagreement"], ["random", "Random"],
+];
+const KEPT = "accord sample order"; // what a live page keeps over a reload
 
 function browse(list) {
   const cards = Array.from(list.querySelectorAll(".sample"));
@@ -19,7 +14,9 @@ function browse(list) {
   const count = document.createElement("p");
   const box = document.createElement("div");
   const more = button("Show more");
-  const state = { order: "gain", limit: STEP, words: "" };
+  const orders = ORDERS.filter(([order]) => order !== "dispute" || list.dataset.disputed === "true");
+  const kept = recall(KEPT + list.dataset.round);
+  const state = { order: orders.some(([order]) => order === kept) ? kept : "gain", limit: STEP, words: "" };
   bar.className = "toolbar";
   count.className = "small";
   count.setAttribute("aria-live", "polite");
@@ -37,12 +34,13 @@ function browse(list) {
     more.hidden = shown.length === found.length;
   }
 
-  for (const [order, label] of ORDERS) {
+  for (const [order, label] of orders) {
     const choice = button(label);
     choice.setAttribute("aria-pressed", String(order === state.order));
     choice.addEventListener("click", () => {
       state.order = order;
       state.limit = STEP;
+      remember(KEPT + list.dataset.round, order);
       for (const other of bar.querySelectorAll("button")) {
         other.setAttribute("aria-pressed", String(other === choice));
       }
@@ -64,17 +62,24 @@ function browse(list) {
   draw();
 }
 
-function offerFigures() {
-  const save = button("Save the figures as JSON");
-  save.addEventListener("click", () => {
-    const text = document.getElementById("figures").textContent;
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-    link.download = "report.json";
-    link.click();
-    URL.revokeObjectURL(link.href);
-  });
-  document.querySelector("footer").append(save);
+// Private windows and some file: pages have no storage: then nothing is kept, and nothing breaks.
+function remember(key, value) {
+  try { sessionStorage.setItem(key, value); } catch { /* see above */ }
+}
+
+function recall(key) {
+  try { return sessionStorage.getItem(key); } catch { return null; }
+}
+
+// A live page reloads itself, but not under the hands of someone who reads a table, types or marks text.
+function keepLive() {
+  const seconds = Number(document.body.dataset.reload);
+  if (!seconds) return;
+  setInterval(() => {
+    const busy = document.hidden || document.activeElement instanceof HTMLInputElement
+      || String(getSelection()) !== "" || document.querySelector("details.numbers[open] summary:focus");
+    if (!busy) location.reload();
+  }, seconds * 1000);
 }
 
 // A link to a closed round opens it; printing opens the evidence of every round.
@@ -85,7 +90,7 @@ function openTarget() {
 }
 
 document.querySelectorAll(".samples").forEach(browse);
-offerFigures();
+keepLive();
 openTarget();
 addEventListener("hashchange", openTarget);
 addEventListener("beforeprint", () => {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,15 @@ from accord.report.charts import Chart, Series, line_chart, show
 from accord.report.distributions import Bar, histogram, interval_chart, reliability, share_bar
 from accord.report.samples import outcomes
 
+# The fitted forms of diagnostics.overoptimisation: what the legend calls them, and the curve above its start.
+FORMS: dict[str, tuple[str, Callable[[float, float, float], float]]] = {
+    "best_of_n": ("d(α−βd)", lambda d, alpha, beta: d * (alpha - beta * d)),
+    "rl": ("d(α−β ln d)", lambda d, alpha, beta: d * (alpha - beta * math.log(d)) if d > 0 else 0.0),
+    "line": ("a line", lambda d, alpha, beta: alpha * d),
+    "saturating": ("saturating", lambda d, alpha, beta: alpha * (1 - math.exp(-d / beta)) if beta else 0.0),
+}
 FLOORS = {"bag_of_words": "bag of words", "always_longer": "always longer", "chance": "chance"}
+ABOUT_LENGTH = ("length_shift", "length_share", "repetition_shift")
 ROOT_KL = "√KL to the SFT policy (√nats per response)"
 
 
@@ -46,7 +54,9 @@ def curve_points(curve: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(points, key=lambda p: number(p.get("step")) or 0.0)
 
 
-def curve_chart(curve: Mapping[str, Any], kind: str, title: str, y_label: str) -> Chart | None:
+def curve_chart(
+    curve: Mapping[str, Any], kind: str, title: str, y_label: str, fits: list[Series] | None = None
+) -> Chart | None:
     """``kind`` (proxy or gold) against √KL: RL as points with intervals, best-of-n as a dashed reference."""
     points = curve_points(curve)
     if not any(number(p.get(kind)) is not None for p in points):
@@ -68,9 +78,23 @@ def curve_chart(curve: Mapping[str, Any], kind: str, title: str, y_label: str) -
     y = [number(p.get(kind)) for p in points]
     marker = "square" if kind == "gold" else "circle"
     series.append(Series("RL policy", _root(points), y, low, high, style=kind, marker=marker))
+    series += fits or []
     return line_chart(
         title, ROOT_KL, y_label, series, description=f"{title} against √KL, with 95% intervals."
     )
+
+
+def fitted_series(finding: Mapping[str, Any] | None) -> list[Series]:
+    """The best of the fitted curves, where `diagnostics.overoptimisation` could tell the forms apart."""
+    evidence = mapping((finding or {}).get("evidence"))
+    form, distance = clean(evidence.get("best")), numbers(evidence.get("distance"))
+    fit = mapping(mapping(evidence.get("fits")).get(form))
+    start, alpha, beta = (number(fit.get(key)) for key in ("start", "alpha", "beta"))
+    if form not in FORMS or start is None or alpha is None or beta is None or not distance:
+        return []
+    x = [max(distance) * i / 40 for i in range(41)]
+    y = [start + FORMS[form][1](d, alpha, beta) for d in x]
+    return [Series(f"fit: {FORMS[form][0]}", x, y, style="neutral-line", marker="none", dashed=True)]
 
 
 def _move(points: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float] | None:
@@ -84,12 +108,16 @@ def reward_panel(one: Round) -> Panel:
     name = clean(one.curve.get("gold_name"))
     proxy, gold = _move(points, "proxy"), _move(points, "gold")
     root = _root(points)
+    hacked = one.finding("overoptimisation", "is it hacked")
     charts = [
         curve_chart(
             one.curve, "proxy", "Proxy reward: what was optimised", "normalised reward-model score, mean"
         ),
-        curve_chart(one.curve, "gold", "Gold reward: what was wanted", f"gold utility “{name}”, mean"),
-    ]
+        curve_chart(
+            one.curve, "gold", "Gold reward: what was wanted", f"gold utility “{name}”, mean",
+            fitted_series(hacked),
+        ),
+    ]  # fmt: skip
     if proxy is None:
         sentence = "Not shown: curve.json holds fewer than two evaluations of the policy."
     else:
@@ -101,12 +129,43 @@ def reward_panel(one: Round) -> Panel:
             sentence += f" and the hidden gold from {show(gold[0])} to {show(gold[1])}."
         else:
             sentence += "; no hidden gold exists, so whether that is better only people can say."
-    note = (
-        "Best of n spends KL in another way than RL: compare the shapes, not equal KL." if charts[0] else ""
-    )
+    notes = []
+    if charts[0]:
+        notes.append("Best of n spends KL in another way than RL: compare the shapes, not equal KL.")
+    if gold is not None:
+        notes.append(_peak_note(mapping((hacked or {}).get("evidence"))))
     return Panel(
-        "kl", "Reward against distance from the start", sentence, [c for c in charts if c], note=note
+        "kl",
+        "Reward against distance from the start",
+        sentence,
+        [c for c in charts if c],
+        _fit_figures(mapping((hacked or {}).get("evidence"))),
+        " ".join(note for note in notes if note),
     )
+
+
+def _fit_figures(evidence: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Akaike's criterion of every fitted form, both with a peak and both without."""
+    out = []
+    for form, (name, _) in FORMS.items():
+        fit = mapping(mapping(evidence.get("fits")).get(form))
+        score, peak = number(fit.get("aicc")), number(fit.get("peak"))
+        if score is not None:
+            where = f"; its peak √KL = {show(peak)}" if peak is not None else ""
+            best = ", the lowest" if evidence.get("best") == form else ""
+            out.append((f"AICc of {name}", show(score), f"of gold’s curve, lower fits better{best}{where}"))
+    return out
+
+
+def _peak_note(evidence: Mapping[str, Any]) -> str:
+    """Where gold peaks, or why no peak is reported."""
+    peak, ends = number(evidence.get("peak")), interval(evidence.get("peak_interval"))
+    if peak is not None:
+        between = f" (95% interval {show(ends[0])} to {show(ends[1])})" if ends else ""
+        where = f"√KL = {show(peak)}{between}"
+        return f"The fitted curve of gold peaks at {where}: a policy beyond it has lost gold."
+    reason = clean(evidence.get("no_peak_because"))
+    return f"No peak of gold is reported: {reason}." if reason else ""
 
 
 def win_panel(one: Round) -> Panel:
@@ -208,10 +267,18 @@ def reward_model_panel(one: Round) -> Panel:
         (n, show(number(reward.get(k))), why) for n, k, why in known if number(reward.get(k)) is not None
     ]
     details = [("ties", "ties"), ("score read at", "read_at")]
-    said = [f"{name}: {clean(reward[key]).replace('_', ' ')}" for name, key in details if reward.get(key)]
+    said = [f"{name}: {_plainly(reward[key])}" for name, key in details if reward.get(key)]
     source = clean(reward.get("label_source"))
     said += [f"labels from: {STAND_IN if 'simulated' in source else source}"] if source else []
     return Panel("rm", "Reward model", sentence + ".", charts, figures, " · ".join(said))
+
+
+def _plainly(value: Any) -> str:
+    """A choice, with its count where there is one."""
+    choice, count = mapping(value).get("choice"), number(mapping(value).get("count"))
+    if choice is not None:
+        return clean(choice).replace("_", " ") + (f" ({show(count)} of them)" if count is not None else "")
+    return clean(value).replace("_", " ")
 
 
 def length_edges(lengths: Sequence[float], bins: int = 16) -> list[float]:
@@ -240,8 +307,7 @@ def length_panel(one: Round) -> Panel:
         charts.append(
             line_chart("Length during training", "step", "tokens per held-out answer, mean", [series])
         )
-    about = ("length", "repetition", "diversity")
-    shifts = [f for f in one.findings if clean(f.get("name")).startswith(about)]
+    shifts = [f for f in one.findings if clean(f.get("name")).startswith(ABOUT_LENGTH)]
     figures = []
     for finding in shifts:
         text, ends = shown(finding)
@@ -253,8 +319,3 @@ def length_panel(one: Round) -> Panel:
     if not sentence:
         sentence = "Shift in length and repetition has not been measured: findings.json does not hold it."
     return Panel("length", "Length and repetition", sentence, charts, figures)
-
-
-def panels(one: Round) -> list[Panel]:
-    """The evidence of one round, in reading order (samples follow on the page)."""
-    return [reward_panel(one), win_panel(one), reward_model_panel(one), length_panel(one)]

@@ -1,0 +1,230 @@
+"""``accord label …``: serve pairs to people, bring labels in and out, say how far the work is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from accord.records import BadInput, WaitingForLabels
+
+if TYPE_CHECKING:
+    from accord.config import Run
+
+console = Console(soft_wrap=True)
+Target = Annotated[
+    Path, typer.Argument(help="a run directory, a file of pairs, a store file, or a database URL")
+]
+Store = Annotated[
+    str | None, typer.Option("--store", help="keep the labels here instead: a path, or a PostgreSQL URL")
+]
+
+
+class _ServeByDefault(TyperGroup):
+    """``accord label runs/demo`` is short for ``accord label serve runs/demo``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ServeByDefault,
+    no_args_is_help=True,
+    help="People's comparisons: ask for them in the browser, bring them in and out.\n\n"
+    "Example: accord label runs/demo",
+)
+
+
+def _text(target: Path) -> str:
+    """The target as it was typed: a path swallows one slash of a URL."""
+    text = str(target)
+    for scheme in ("postgresql", "postgres", "sqlite", "postgresql+psycopg"):
+        if text.startswith(f"{scheme}:/") and not text.startswith(f"{scheme}://"):
+            return text.replace(":/", "://", 1)
+    return text
+
+
+@app.command()
+def serve(
+    target: Target,
+    host: Annotated[str, typer.Option(help="beyond loopback, people need accounts")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8400,
+    annotators: Annotated[
+        Path | None, typer.Option(help="a file of names, one a line; 'name, admin' makes an operator")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(min=1, max=50, help="different people an item")] = None,
+    store: Store = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="what browsers see, where a proxy with TLS stands in front")
+    ] = None,
+) -> None:
+    """Start the labelling app and print its sign-in links; Ctrl-C stops it, nothing is lost.
+
+    Example: accord label runs/demo --annotators names.txt --overlap 3
+    """
+    from accord import labelling
+    from accord.store.people import read_names
+
+    people = read_names(annotators) if annotators else []
+    with labelling.serve(
+        _text(target), host=host, port=port, annotators=people, store=store, overlap=overlap,
+        public_url=public_url,
+    ) as server:  # fmt: skip
+        left = labelling.remaining(server.store)
+        console.print(
+            f"[bold]{left:,}[/] judgements to be made, kept in {server.store.place}", highlight=False
+        )
+        console.print("Each link signs one person in, once:", highlight=False)
+        for name, link in server.address.links:
+            console.print(f"  {name}  {link}", markup=False, highlight=False)
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            while server.running:
+                time.sleep(0.5)
+        left = labelling.remaining(server.store)
+    console.print(f"\nstopped; {left:,} judgements are still missing" if left else "\nstopped; all is judged")
+
+
+@app.command("import")
+def import_(
+    target: Target,
+    file: Annotated[Path, typer.Argument(help="comparisons in any format that accord reads")],
+    serve_as: Annotated[
+        str, typer.Option("--as", help="labels, or gold or practice: pairs with a known right answer")
+    ] = "labels",
+    max_rejects: Annotated[int, typer.Option(min=0, help="unusable rows that are tolerated")] = 0,
+    criterion: Annotated[
+        str | None, typer.Option(help="where rows answer several questions: which one, or all")
+    ] = None,
+    store: Store = None,
+) -> None:
+    """Bring labels (or gold and practice items) from a file into a store; a second time changes nothing.
+
+    Example: accord label import runs/demo labels.jsonl
+    """
+    from accord import label_import, labelling
+    from accord.store import LabelStore
+
+    if serve_as not in ("labels", "gold", "practice"):
+        raise BadInput(f"--as is {serve_as!r}: use labels, gold or practice")
+    with LabelStore(store or labelling.import_location(_text(target))) as opened:
+        found = label_import.import_file(
+            opened, file, max_rejects=max_rejects, serve_as=serve_as, criterion=criterion
+        )
+    for line in found.lines():
+        console.print(line, markup=False, highlight=False)
+
+
+@app.command()
+def export(
+    target: Target,
+    out: Annotated[Path, typer.Argument(help="JSON Lines; gzipped where it ends in .gz")],
+    criterion: Annotated[
+        str | None, typer.Option(help="one question; empty: the overall one; left out: all of them")
+    ] = None,
+    store: Store = None,
+) -> None:
+    """Write the judgements that count in accord's own form; `accord data convert` makes others of it.
+
+    Example: accord label export runs/demo labels.jsonl
+    """
+    from accord import formats, labelling
+
+    rows = labelling.to_dataset(_text(target), store=store, criterion=criterion)
+    if not rows:
+        raise BadInput(f"{target} holds no judgement that counts yet: nothing was written")
+    formats.write_comparisons(out, rows)
+    console.print(f"{len(rows):,} comparisons written to {out}", markup=False, highlight=False)
+
+
+@app.command()
+def status(
+    target: Target, store: Store = None, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """How far the labelling is, and who did what. Exit code 3 while judgements are missing.
+
+    Example: accord label status runs/demo
+    """
+    from accord import labelling
+
+    found = labelling.progress(_text(target), store=store)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    else:
+        console.print(
+            f"{found['done']:,} of {found['total']:,} judgements, {found['finished']:,} of "
+            f"{found['items']:,} items finished, {found['held']} on somebody's screen",
+            highlight=False,
+        )
+        table = Table()
+        for column in ("name", "judged", "seconds", "left", "ties", "gold", "repeats"):
+            table.add_column(column, justify="left" if column == "name" else "right")
+        for row in found["people"]:
+            table.add_row(
+                *(
+                    str(row[column])
+                    for column in ("name", "judged", "seconds", "left", "ties", "gold", "repeats")
+                )
+            )
+        Console().print(table)
+    if found["done"] < found["total"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def agreement(
+    target: Target, store: Store = None, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Do people agree: Krippendorff's α, Cohen's κ of every two people, the items on which they differ.
+
+    Example: accord label agreement runs/demo
+    """
+    from accord import labelling
+
+    found = labelling.agreement(_text(target), store=store)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        return
+    console.print(
+        f"Krippendorff's α (nominal): {_number(found['alpha'])}; "
+        f"{found['shared']} items have two voices or more"
+    )
+    table = Table()
+    for column in ("two people", "items in common", "Cohen's κ"):
+        table.add_column(column, justify="left" if column == "two people" else "right")
+    for row in found["pairs"]:
+        table.add_row(f"{row['a']} and {row['b']}", str(row["items"]), _number(row["kappa"]))
+    Console().print(table)
+    for row in found["disagreements"]:
+        said = ", ".join(f"{name}: {verdict}" for name, verdict in row["said"])
+        console.print(f"{row['item']}  {row['prompt']}\n    {said}", markup=False, highlight=False)
+
+
+def _number(value: float | None) -> str:
+    return "not defined yet" if value is None else f"{value:.3f}"
+
+
+def watched(work: Callable[[], None], settings: Run, out: Path) -> None:
+    """``accord run --watch``: where the run waits for labels, wait with it, then go on."""
+    from accord import labelling
+
+    while True:
+        try:
+            return work()
+        except WaitingForLabels as waiting:
+            console.print(f"\nwaiting: {waiting}", markup=False, highlight=False)
+            before = labelling.label_files(settings.judge)
+            time.sleep(2)
+            while not labelling.wait(out, seconds=2) and labelling.label_files(settings.judge) == before:
+                pass

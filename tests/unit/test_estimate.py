@@ -1,0 +1,79 @@
+"""What a run costs: operations counted by hand on a tiny model, room on the disk, lengths from the data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from accord import estimate as costs
+from accord.config import Run, Weights, validate
+from accord.estimate import Sizes, checkpoint_bytes, estimate, sizes
+from accord.records import Comparison, Demonstration, Pair, Prompt, Response
+
+# Hidden 48, MLP 96, 4 layers, 2 key heads of 4, vocabulary 259: in a layer 48² (2 + 2 · 1/2) for q, o, k, v
+# and 3 · 48 · 96 for the MLP.
+BODY_WEIGHTS = 4 * (48**2 * 3 + 3 * 48 * 96)
+HEAD_WEIGHTS = 259 * 48
+FOUND = Sizes(10, 30.0, 12.0, 20.0, 0, 0.0)
+
+
+@pytest.fixture
+def run(tiny_folder, monkeypatch):
+    monkeypatch.setattr(costs, "_matrix_speed", lambda dtype: 1e6)
+    monkeypatch.setattr(costs, "EFFICIENCY", {"train": 1.0, "forward": 1.0, "sample": 1.0})
+
+    def made(**changes):
+        base = {"model": {"path": str(tiny_folder), "dtype": "float32"}, "data": {"prompts": "p"}}
+        return validate(Run, base | changes)
+
+    return made
+
+
+def test_room_for_the_weights_and_one_state(run):
+    count = BODY_WEIGHTS + HEAD_WEIGHTS
+    assert checkpoint_bytes(run(), Weights()) == count * (4 + 12)
+    assert checkpoint_bytes(run(), Weights(train="top", top_layers=1)) == count * (4 + 3)
+
+
+def test_sft_by_hand(run):
+    # 2 operations a weight forward, 4 backward: 6 · body on every token, 8 · head on replies (it is computed
+    # twice)
+    operations = 2 * (6 * BODY_WEIGHTS * 300 + 8 * HEAD_WEIGHTS * 120)
+    assert estimate(run(sft={"epochs": 2}), FOUND).seconds["sft"] == pytest.approx(operations / 1e6)
+
+
+def test_a_kept_trunk_is_counted_once(run):
+    # half of the layers frozen: one forward of them for all epochs, three passes of the others in each
+    top = run(sft={"epochs": 4, "weights": {"train": "top", "top_layers": 2}})
+    body = 2 * BODY_WEIGHTS * 300 * (0.5 + 3 * 0.5 * 4)
+    assert estimate(top, FOUND).seconds["sft"] == pytest.approx((body + 4 * 8 * HEAD_WEIGHTS * 120) / 1e6)
+
+
+def test_rounds_repeat_all_but_sft(run):
+    one, three = (estimate(run(rounds=r), FOUND).seconds for r in (1, 3))
+    assert three["sft"] == one["sft"]
+    assert all(three[name] == pytest.approx(3 * one[name]) for name in ("collect", "reward", "optimize"))
+
+
+def test_labels_that_exist_need_no_samples(run):
+    found = Sizes(0, 0.0, 0.0, 20.0, 100, 60.0)
+    assert "collect" not in estimate(run(), found).seconds
+
+
+def test_ppo_costs_more_than_rloo_in_time_and_memory(run):
+    ppo, rloo = (estimate(run(online={"algorithm": a}), FOUND) for a in ("ppo", "rloo"))
+    assert ppo.seconds["optimize"] > rloo.seconds["optimize"]
+    assert ppo.memory_bytes > rloo.memory_bytes
+
+
+def test_lengths_are_counted_with_the_tokenizer(tokenizer):
+    ask = Prompt.from_text("hi")  # a token a byte; the template adds the same to every prompt
+    extra = len(tokenizer.apply_chat_template(ask.to_json(), tokenize=False, add_generation_prompt=True)) - 2
+    template = extra - (len("<|im_start|>") - 1) * 2 - (len("<|im_end|>") - 1)
+    pair = Comparison(Pair(ask, Response("abc"), Response("de")), "a")
+    found = sizes(tokenizer, [Demonstration(ask, "four")], [ask, Prompt.from_text("hi you")], [pair])
+    assert found == Sizes(1, 2 + template + 5, 5.0, 4 + template, 1, 2 + template + 5)
+
+
+def test_the_speed_is_measured():
+    assert costs._matrix_speed(torch.float32) > 1e6
