@@ -1,7 +1,7 @@
 """Does a fitted over-optimisation curve say anything about pressure that has not been applied yet?
 
-A fit is judged by what it has not seen: it is made from the first part of the distances and compared on the rest
-with the two answers that need no theory, "it stays where it is" and "it goes on in a straight line".
+A fit is judged by what it has not seen: it is made from the first part of the distances and compared on the
+rest with the two answers that need no theory, "it stays where it is" and "it goes on in a straight line".
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from accord.records import BadInput
 class Forecast:
     """Root mean squared errors on the unseen points, in units of gold.
 
-    ``form`` is the one of Gao et al.'s two with the lower AICc on the seen points; ``constant`` repeats the last
-    seen value; ``line`` is the least-squares line through the seen points.
+    ``form`` is the one of Gao et al.'s two with the lower AICc on the seen points; ``constant`` repeats the
+    last seen value; ``line`` is the least-squares line through the seen points.
     """
 
     form: Form
@@ -48,8 +48,8 @@ def forecast(distance_P: Any, gold_P: Any, seen_share: float = 0.6) -> Forecast:
     seen = int((distance <= seen_share * distance.max() + 1e-12).sum())
     if seen < MINIMUM_POINTS or seen == len(distance):
         raise BadInput(
-            f"{seen} of {len(distance)} points lie in the first {seen_share:.0%} of the distances: a forecast needs"
-            f" {MINIMUM_POINTS} to fit and 1 to predict"
+            f"{seen} of {len(distance)} points lie in the first {seen_share:.0%} of the distances: a forecast"
+            f" needs {MINIMUM_POINTS} to fit and 1 to predict"
         )
     fits = {form: fit_form(distance[:seen], gold[:seen], form) for form in PEAKED + MONOTONE}
     score = {form: math.inf if fit.aicc is None else fit.aicc for form, fit in fits.items()}

@@ -1,7 +1,7 @@
 """Six claims about over-optimisation, each measured over reward-model seeds and each able to fail.
 
-Within a seed nothing is estimated: means over policies are exact. What varies is the seed (labels and pretraining), so
-every interval here is a t interval over seeds, in this one world.
+Within a seed nothing is estimated: means over policies are exact. What varies is the seed (labels and
+pretraining), so every interval here is a t interval over seeds, in this one world.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from accord.diagnostics.extrapolation import forecast
 from accord.diagnostics.overoptimisation import fall_from_best
 from accord.diagnostics.statistics import FloatArray, Interval, cluster_sum_draws, jackknife_interval, stream
 from accord.lab.ensembles import AGGREGATIONS
+from accord.lab.settings import LabSettings
 from accord.lab.study import Study
 from accord.lab.trial import Recipe
 from accord.records import Finding
@@ -33,7 +34,7 @@ def over_seeds(value_S: FloatArray) -> Interval:
 
 
 def fall(gold_PS: FloatArray) -> Interval:
-    """Gold at its peak minus gold at the end, where each seed's peak is read where the *other* seeds have theirs.
+    """Gold at the peak minus gold at the end; each seed is read where the *other* seeds have their peak.
 
     A curve's own maximum is never below its end, so an interval around that could hardly include 0. The peak
     of the others' mean is chosen without the seed it is used on: this fall can be negative.
@@ -44,7 +45,7 @@ def fall(gold_PS: FloatArray) -> Interval:
 
 
 def best_fall(gold_PS: FloatArray) -> tuple[float, float]:
-    """The fall of the mean curve from its own best point, and its lower bound, as the diagnostics judge a real run."""
+    """Fall of the mean curve from its best point, and its lower bound, as a real run is judged."""
     draws_SP = cluster_sum_draws(gold_PS.T, 2000, stream(0, "lab fall")) / gold_PS.shape[1]
     figure, lowest, _ = fall_from_best(gold_PS, draws_SP)
     return figure, lowest
@@ -67,6 +68,25 @@ def _usual(study: Study, **changes: Any) -> Recipe:
     return replace(Recipe(study.settings.few_pairs, study.settings.usual_noise), **changes)
 
 
+def needed(settings: LabSettings) -> list[Recipe]:
+    """The curves that the six claims are read from: about a quarter of the page's."""
+    few, most = Recipe(settings.few_pairs, settings.usual_noise), settings.members[-1]
+    watched = [
+        replace(few, pairs=pairs, misspecification=share, members=members)
+        for pairs in settings.pairs
+        for share in settings.misspecification
+        if share > 0
+        for members in (1, most)
+    ]
+    shared = ((False, 0.0), (True, 0.0), (False, settings.annotator_bias))
+    together = [
+        replace(few, members=most, shared=same, length_bias=bias, aggregation=how)
+        for same, bias in shared
+        for how in AGGREGATIONS
+    ]
+    return [replace(few, misspecification=0.0), *watched, *together]
+
+
 def hacking(study: Study) -> Finding:
     """(1) With few pairs the proxy rises all the way; gold falls where the model is blind, and only there."""
     blind, knowing = _usual(study), _usual(study, misspecification=0.0)
@@ -74,8 +94,9 @@ def hacking(study: Study) -> Finding:
     falls, stays = fall(study.gold(blind)), fall(study.gold(knowing))
     holds = rises and falls.low > 0 and not stays.low > 0
     sentence = (
-        f"With {blind.pairs} pairs the proxy {'rises' if rises else 'does not rise'} at every step for every seed. Gold"
-        f" falls from its peak by {falls.show()} where the model is misspecified, by {stays.show()} where it is not."
+        f"With {blind.pairs} pairs the proxy {'rises' if rises else 'does not rise'} at every step for every"
+        f" seed. Gold falls from its peak by {falls.show()} where the model is misspecified, by"
+        f" {stays.show()} where it is not."
     )
     evidence = {
         "proxy_rises": rises,
@@ -104,9 +125,9 @@ def foresight(study: Study) -> Finding:
         over_seeds(error_S[other] - error_S["form"]) for other in ("constant", "line")
     )
     sentence = (
-        f"Root mean squared error on the unseen 40% of the distances: form {error_S['form'].mean():.3f}, constant"
-        f" {error_S['constant'].mean():.3f}, line {error_S['line'].mean():.3f}; the form's error is smaller by"
-        f" {over_constant.show(3)} and {over_line.show(3)}."
+        f"Root mean squared error on the unseen 40% of the distances: form {error_S['form'].mean():.3f},"
+        f" constant {error_S['constant'].mean():.3f}, line {error_S['line'].mean():.3f}; the form's error is"
+        f" smaller by {over_constant.show(3)} and {over_line.show(3)}."
     )
     evidence = {"less_than_constant": over_constant, "less_than_line": over_line}
     evidence |= {f"error_{name}": over_seeds(values) for name, values in error_S.items()}
@@ -128,8 +149,8 @@ def more_labels(study: Study) -> Finding:
     nothing = chance.low <= 0.5 <= chance.high and not at_end.low > 0
     sentence = (
         f"Mean peak gold goes {' → '.join(f'{v:.2f}' for v in peak_NS.mean(axis=1))} over"
-        f" {', '.join(str(n) for n in study.settings.pairs)} pairs, {gain.show()} in all. With shuffled labels accuracy"
-        f" is {chance.show(3)} and gold moves by {at_end.show()}."
+        f" {', '.join(str(n) for n in study.settings.pairs)} pairs, {gain.show()} in all. With shuffled"
+        f" labels accuracy is {chance.show(3)} and gold moves by {at_end.show()}."
     )
     evidence = {
         "peak_rises_at_every_level": rises,
@@ -145,8 +166,8 @@ def more_labels(study: Study) -> Finding:
 
 
 def together(study: Study) -> Finding:
-    """(4) An ensemble of different pretraining runs does not fall; what its members share survives it: the pretraining
-    under the mean, the annotators' bias under every aggregation.
+    """(4) An ensemble of different pretraining runs does not fall; what its members share survives it: the
+    pretraining under the mean, the annotators' bias under every aggregation.
     """
     most, bias = study.settings.members[-1], study.settings.annotator_bias
     single_PS = study.gold(_usual(study))
@@ -158,11 +179,11 @@ def together(study: Study) -> Finding:
     }
     better = over_seeds(own_PS[-1] - single_PS[-1])
     sentence = (
-        f"Peak minus end for the mean of {most} members: {own.show()} with a pretraining run each, {shared.show()} where"
-        f" all share one. Where annotators share a taste for length it is {biased['mean'].show()}, and no other way of"
-        f" putting members together stops it: worst case {biased['worst_case'].show()}, mean minus variance"
-        f" {biased['uncertainty_weighted'].show()}. At the end the ensemble's gold is {better.show()} above the single"
-        " model's."
+        f"Peak minus end for the mean of {most} members: {own.show()} with a pretraining run each,"
+        f" {shared.show()} where all share one. Where annotators share a taste for length it is"
+        f" {biased['mean'].show()}, and no other way of putting members together stops it: worst case"
+        f" {biased['worst_case'].show()}, mean minus variance {biased['uncertainty_weighted'].show()}. At the"
+        f" end the ensemble's gold is {better.show()} above the single model's."
     )
     evidence = {
         "fall_own": own,
@@ -193,9 +214,9 @@ def fresh_labels(study: Study) -> Finding:
     gain, gold = over_seeds(fresh_S - control_S), over_seeds(gold_S)
     before = over_seeds(np.array([one.rounds[True][0].on_policy for one in study.seeds]))
     sentence = (
-        f"Accuracy on the policy's own answers: {before.figure:.3f} before, {control_S.mean():.3f} after as many labels"
-        f" of the old answers, {fresh_S.mean():.3f} after labels of its own: {gain.show(3)} more. Gold at the same KL"
-        f" differs by {gold.show()}."
+        f"Accuracy on the policy's own answers: {before.figure:.3f} before, {control_S.mean():.3f} after as"
+        f" many labels of the old answers, {fresh_S.mean():.3f} after labels of its own: {gain.show(3)} more."
+        f" Gold at the same KL differs by {gold.show()}."
     )
     evidence = {
         "accuracy_before": before,
@@ -208,7 +229,7 @@ def fresh_labels(study: Study) -> Finding:
 
 
 def regrets(study: Study) -> dict[str, FloatArray]:
-    """regret_S of each rule: gold of the oracle's checkpoint minus gold of the rule's, mean over all recipes."""
+    """regret_S of each rule: the oracle's gold minus the rule's, mean over all recipes."""
     found: dict[str, list[float]] = {}
     for one in study.seeds:
         losses: dict[str, list[float]] = {}
@@ -231,11 +252,11 @@ def stopping_in_time(study: Study) -> Finding:
     instead = over_seeds(labels_in_training(study) - shipped(study, LABELLED_RULE))
     listed = ", ".join(f"{rule} {values.mean():.3f}" for rule, values in regret_S.items() if rule != "oracle")
     sentence = (
-        f"Gold lost against the best checkpoint, mean over {len(study.seeds[0].stops)} reward models a seed: {listed}. The"
-        f" {THE_RULE} needs no labels and loses less than a fixed KL by {against['fixed KL'].show(3)}, than the last"
-        f" checkpoint by {against['last checkpoint'].show(3)}. The {LABELLED_RULE} loses less than a fixed KL by"
-        f" {labelled.show(3)}, but its labels, spent on training the reward model instead, and then a fixed KL, give"
-        f" {instead.show()} more gold."
+        f"Gold lost against the best checkpoint, mean over {len(study.seeds[0].stops)} reward models a seed:"
+        f" {listed}. The {THE_RULE} needs no labels and loses less than a fixed KL by"
+        f" {against['fixed KL'].show(3)}, than the last checkpoint by {against['last checkpoint'].show(3)}."
+        f" The {LABELLED_RULE} loses less than a fixed KL by {labelled.show(3)}, but its labels, spent on"
+        f" training the reward model instead, and then a fixed KL, give {instead.show()} more gold."
     )
     evidence: dict[str, Any] = {f"regret {rule}": over_seeds(values) for rule, values in regret_S.items()}
     evidence |= {f"less than {other}": gain for other, gain in against.items()}
@@ -261,7 +282,7 @@ def shipped(study: Study, rule: str) -> FloatArray:
 
 
 def labels_in_training(study: Study) -> FloatArray:
-    """gold_S at the fixed KL where the labels of the checkpoints taught the reward model, mean over recipes."""
+    """gold_S at the fixed KL if the checkpoints' labels teach the reward model, mean over recipes."""
     return np.array([np.mean(list(one.instead.values())) for one in study.seeds])
 
 

@@ -32,7 +32,7 @@ def uncertainty_weighted(score_KR: FloatArray, variance_weight: float = VARIANCE
 
 
 def aggregate(score_KR: FloatArray, how: Aggregation) -> FloatArray:
-    """score_R of an ensemble. Members have mean 0 over all answers, so that a minimum compares like with like."""
+    """score_R of an ensemble. Members have mean 0 over all answers: a minimum compares like with like."""
     match how:
         case "mean":
             return mean(score_KR)

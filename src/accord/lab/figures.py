@@ -23,6 +23,10 @@ from accord.records import Finding
 
 SCALE = 1000  # the page's figures are whole thousandths
 DOTS = 300
+CSV_COLUMNS = (
+    *("table", "pairs", "noise", "misspecification", "members", "shared", "aggregation", "length_bias"),
+    *("seed", "distance", "proxy", "gold", "length", "name", "value"),
+)
 
 
 def packed(values: FloatArray) -> list[Any]:
@@ -50,13 +54,13 @@ def variant_key(recipe: Recipe) -> str:
 
 
 def typical(study: Study) -> int:
-    """Place of the seed whose fall at few pairs is the median (the larger of two middle ones): it stands for all."""
+    """Place of the seed with the median fall at few pairs (the larger of two): it stands for all."""
     gold_PS = study.gold(Recipe(study.settings.few_pairs, study.settings.usual_noise))
     return int(np.argsort(gold_PS.max(axis=0) - gold_PS[-1])[gold_PS.shape[1] // 2])
 
 
 def answers_of(policy_R: FloatArray, proxy_R: FloatArray, count: int = DOTS) -> FloatArray:
-    """Row numbers of ``count`` answers that stand for a policy: equally spaced in its distribution of the proxy.
+    """Row numbers of ``count`` answers that stand for a policy, equally spaced in its distribution.
 
     The same quantile at the next pressure is the same dot, so dots move and do not jump about.
     """
@@ -68,7 +72,7 @@ def answers_of(policy_R: FloatArray, proxy_R: FloatArray, count: int = DOTS) -> 
 
 
 def _clouds(study: Study) -> dict[str, Any]:
-    """Dots of the typical seed: the start's answers as each reward model sees them, and answers of pushed policies."""
+    """Dots of the typical seed: the start's answers as reward models see them, and pushed policies'."""
     settings, world = study.settings, study.world
     trial = Trial(world, settings.reward, study.seeds[typical(study)].seed)
     shown = stream(settings.world.seed, "lab dots").choice(len(world.gold_R), DOTS, replace=False)
@@ -209,8 +213,9 @@ def page_figures(study: Study) -> dict[str, Any]:
             "rules": rules,
             "regret": {rule: packed(regret[rule]) for rule in rules},
             "equal_labels": (
-                f"Nothing is free: the {LABELLED * settings.checkpoint_labels} labels of the {LABELLED_RULE}, spent on"
-                f" training the reward model instead, and then a fixed KL, give {instead.show()} more gold."
+                f"Nothing is free: the {LABELLED * settings.checkpoint_labels} labels of the {LABELLED_RULE},"
+                f" spent on training the reward model instead, and then a fixed KL, give {instead.show()}"
+                " more gold."
             ),
         },
         **clouds,
@@ -221,9 +226,7 @@ def as_csv(study: Study, findings: list[Finding]) -> str:
     """One table: a row a curve point, then a row a figure. The first column says of what."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        "table pairs noise misspecification members shared aggregation length_bias seed distance proxy gold length name value".split()
-    )
+    table.writerow(CSV_COLUMNS)
     table.writerows(_csv_rows(study, findings))
     return text.getvalue()
 

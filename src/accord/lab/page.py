@@ -47,12 +47,13 @@ CONTENTS = (
     ("holds", "What holds"),
 )
 RULES = {
-    "predicted peak": "annotators compare answers of {checkpoints} checkpoints with the start's, {labels} pairs each; a"
-    " curve is fitted to the win rates, and its top is shipped. The only rule that costs fresh labels.",
-    "pessimistic ensemble": "{watching} reward models of other pretraining, taught by the same labels, look on; stop when the"
-    " most pessimistic of them says it gets worse.",
-    "split half": "two reward models, each from one half of the labels. One is optimised while the other looks on; stop when"
-    " the other says it gets worse.",
+    "predicted peak": "annotators compare answers of {checkpoints} checkpoints with the start's, {labels}"
+    " pairs each; a curve is fitted to the win rates, and its top is shipped. The only rule that costs fresh"
+    " labels.",
+    "pessimistic ensemble": "{watching} reward models of other pretraining, taught by the same labels, look"
+    " on; stop when the most pessimistic of them says it gets worse.",
+    "split half": "two reward models, each from one half of the labels. One is optimised while the other"
+    " looks on; stop when the other says it gets worse.",
     "fixed KL": "stop at {kl:g} nats, always. The number was the best one on the development seeds.",
     "last checkpoint": "do not stop. The proxy is at its highest.",
 }
@@ -198,7 +199,8 @@ def render(
     return environment.get_template("page.html").render(
         style=Markup(style),
         script=Markup(script),
-        policy=f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)};"
+        " base-uri 'none'; form-action 'none'",
         figures_json=json_for_script(figures),
         responses=f"{len(study.world.gold_R):,}",
         features=study.world.feature_RF.shape[1],

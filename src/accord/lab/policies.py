@@ -16,7 +16,7 @@ MOST_STEPS = 200
 
 
 def tilted(score_R: FloatArray, inverse_beta: float) -> FloatArray:
-    """policy_R ∝ exp(score·inverse_beta): the maximiser of E[score] - KL/inverse_beta (Rafailov 2023, eq. 4)."""
+    """policy_R ∝ exp(score·λ), the maximiser of E[score] - KL/λ (Rafailov et al. 2023, eq. 4)."""
     weight_R = np.exp(inverse_beta * (score_R - score_R.max()))  # the largest first: no overflow
     policy_R: FloatArray = weight_R / weight_R.sum()
     return policy_R
@@ -31,8 +31,8 @@ def kl_to_start(policy_R: FloatArray) -> float:
 def policy_at(score_R: FloatArray, distance: float, guess: float = 0.0) -> tuple[FloatArray, float]:
     """The tilted policy whose KL to the start is distance², and its 1/β.
 
-    Newton on the inverse temperature λ, where d KL/dλ = λ·Var(score), inside a bracket. ``guess`` is where the
-    search starts (0: where a normal score would have its answer).
+    Newton on the inverse temperature λ, where d KL/dλ = λ·Var(score), inside a bracket. ``guess`` is where
+    the search starts (0: where a normal score would have its answer).
 
     Raises:
         BadInput: the KL is not reachable: at infinite pressure the policy sits on the best responses.
@@ -44,8 +44,8 @@ def policy_at(score_R: FloatArray, distance: float, guess: float = 0.0) -> tuple
     limit = float(np.log(len(score_R) / np.count_nonzero(score_R == top)))
     if target > 0.95 * limit:
         raise BadInput(
-            f"a distance of {distance:g} √nats needs KL {target:.2f}, but {len(score_R)} responses with these scores"
-            f" allow {limit:.2f} at most: stay below {np.sqrt(0.95 * limit):.2f}"
+            f"a distance of {distance:g} √nats needs KL {target:.2f}, but {len(score_R)} responses with these"
+            f" scores allow {limit:.2f} at most: stay below {np.sqrt(0.95 * limit):.2f}"
         )
     low, high = 0.0, np.inf
     inverse = guess or np.sqrt(2.0) * distance / float(score_R.std())

@@ -59,8 +59,9 @@ def compare(
 ) -> Pairs:
     """Noisy annotators compare ``count`` pairs of a policy's answers (None: of the start's).
 
-    ``liked_R`` is what they judge by: gold, or gold with a bias of their own. ``other_R`` is the policy of the second
-    side (None: the same). Three numbers a pair, in order: fewer pairs of a stream are the first of more.
+    ``liked_R`` is what they judge by: gold, or gold with a bias of their own. ``other_R`` is the policy of
+    the second side (None: the same). Three numbers a pair, in order: fewer pairs of a stream are the first
+    of more.
     """
     uniform_N3 = rng.random((count, 3))
     a_N = draw(policy_R, uniform_N3[:, 0], len(liked_R))

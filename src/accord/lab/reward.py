@@ -28,11 +28,11 @@ class RewardSettings(Config):
 
 
 def random_units(world: World, units: int, rng: np.random.Generator) -> FloatArray:
-    """hidden_RU: a hidden layer that is never trained. It stands for what one pretraining run happened to learn;
-    another stream is another run.
+    """hidden_RU: a hidden layer that is never trained. It stands for what one pretraining run happened to
+    learn; another stream is another run.
 
-    Squared ReLU (So et al. 2021, 2109.08668): few answers excite a unit very much, so an error of its weight shows
-    in the answers that an optimiser is after, and hardly in the labels.
+    Squared ReLU (So et al. 2021, 2109.08668): few answers excite a unit very much, so an error of its weight
+    shows in the answers that an optimiser is after, and hardly in the labels.
     """
     weight_FU = rng.normal(size=(world.feature_RF.shape[1], units)) / np.sqrt(world.feature_RF.shape[1])
     excitation_RU = np.maximum(world.feature_RF @ weight_FU + 0.5 * rng.normal(size=units), 0.0)
@@ -47,8 +47,9 @@ def visible(world: World, hidden_RU: FloatArray) -> FloatArray:
 def seen(world: World, units: int, misspecification: float) -> Mask:
     """seen_D: which columns of ``visible`` a reward model sees: the raw features always.
 
-    At misspecification 0 it sees the causes of gold and no random units, and can express gold exactly. The causes are
-    hidden one after the other, "too long" last, and random units take their place, until at 1 only those are left.
+    At misspecification 0 it sees the causes of gold and no random units, and can express gold exactly. The
+    causes are hidden one after the other, "too long" last, and random units take their place, until at 1
+    only those are left.
     """
     causes = world.cause_RC.shape[1]
     seen_F = np.ones(world.feature_RF.shape[1], dtype=bool)

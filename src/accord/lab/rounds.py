@@ -16,9 +16,9 @@ from accord.lab.trial import Recipe, Trial
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """After ``labels`` labels. ``on_policy`` is the accuracy on answers of the policy that this round optimised
-    *before* the newest labels (the one that was relabelled), ``on_start`` on answers of the start, ``gold`` the mean
-    gold of the policy optimised *after* them, all exact.
+    """After ``labels`` labels. ``on_policy`` is the accuracy on answers of the policy that this round
+    optimised *before* the newest labels (the one that was relabelled), ``on_start`` on answers of the start,
+    ``gold`` the mean gold of the policy optimised *after* them, all exact.
     """
 
     labels: int
@@ -30,8 +30,8 @@ class Round:
 def run_rounds(trial: Trial, recipe: Recipe, rounds: int, distance: float, fresh: bool) -> list[Round]:
     """Round 0 and ``rounds`` more, each with ``recipe.pairs`` labels.
 
-    Both arms share round 0, so that they part only in where the later labels come from. In round 0 the policy whose
-    answers ``on_policy`` counts is the one that round 0 itself leads to.
+    Both arms share round 0, so that they part only in where the later labels come from. In round 0 the
+    policy whose answers ``on_policy`` counts is the one that round 0 itself leads to.
     """
     gold_R = trial.world.gold_R
     pairs = trial.labels(recipe)

@@ -70,8 +70,8 @@ class LabSettings(Config):
         limit = float(np.sqrt(0.8 * np.log(self.world.responses)))
         if self.farthest > limit:
             raise ValueError(
-                f"farthest is {self.farthest:g}, but {self.world.responses} responses allow {limit:.2f} before a policy"
-                " is a handful of answers: take more responses or a smaller distance"
+                f"farthest is {self.farthest:g}, but {self.world.responses} responses allow {limit:.2f}"
+                " before a policy is a handful of answers: take more responses or a smaller distance"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The very lines that compute what a picture shows, read from the running source so that they cannot go stale."""
+"""The very lines that compute a picture, read from the running source so that they cannot go stale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AROUND = 1  # lines kept before and after a marked one
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """Part of a function; ``lines`` are (text, whether it is one to look at), ``line`` the number of the first such."""
+    """Part of a function: (text, whether to look at it) and the number of the first line to look at."""
 
     file: str
     line: int
@@ -23,10 +23,10 @@ class Snippet:
 
 
 def snippet(function: Callable[..., Any], *marked: str) -> Snippet:
-    """A function's head and the lines that hold one of ``marked``, with their neighbours and without the docstring.
+    """A function's head and its lines that hold one of ``marked``, with neighbours, without docstring.
 
     Raises:
-        ValueError: one of ``marked`` is no longer in the source: whoever changed the code must look at the page's text.
+        ValueError: one of ``marked`` is no longer in the source: the page's text wants looking at.
     """
     source, first = inspect.getsourcelines(function)
     text = textwrap.dedent("".join(source))

@@ -70,8 +70,9 @@ def labelled_checkpoints(
 
 
 def split_half(trial: Trial, recipe: Recipe, distance_P: FloatArray) -> int:
-    """Two reward models, each from one half of the labels and a pretraining run of its own: one is optimised while
-    the other, which has not seen its errors, looks on; then the other way round. The mean of both stops.
+    """Two reward models, each from one half of the labels and a pretraining run of its own: one is optimised
+    while the other, which has not seen its errors, looks on; then the other way round. The mean of both
+    stops.
     """
     pairs = trial.labels(recipe)
     half_NR = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
@@ -110,7 +111,7 @@ def choices(
 
 
 def labels_in_training(trial: Trial, recipe: Recipe, distance: float, extra: int) -> float:
-    """Gold at a fixed distance where the ``extra`` labels that checkpoints would have cost teach the reward model."""
+    """Gold at a fixed distance if the ``extra`` labels of checkpoints teach the reward model instead."""
     more_R = trial.scores(replace(recipe, pairs=recipe.pairs + extra))[0]
     (gold_P,) = optimise(more_R, np.array([distance]), trial.world.gold_R)
     return float(gold_P[0])

@@ -19,12 +19,14 @@ from accord.lab.settings import LabSettings
 from accord.lab.trial import Curve, Recipe, Trial
 from accord.lab.world import World, by_length, make_world
 
+SECONDS_A_CURVE = 0.034  # its share of everything a seed needs, on one core of the machine of docs/lab.md
+
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One seed. ``accuracies`` on the start's answers and ``beliefs`` (mean proxy by length) are of single models;
-    ``rounds`` by whether labels are fresh; ``stops`` are the checkpoints that the rules ship, ``instead`` gold at the
-    fixed KL where the labels of the checkpoints go into training.
+    """One seed. ``accuracies`` on the start's answers and ``beliefs`` (mean proxy by length) are of single
+    models; ``rounds`` by whether labels are fresh; ``stops`` are the checkpoints that the rules ship,
+    ``instead`` gold at the fixed KL where the labels of the checkpoints go into training.
     """
 
     seed: int
@@ -60,15 +62,23 @@ def grid(settings: LabSettings) -> list[Recipe]:
 
 
 def variants(settings: LabSettings) -> list[Recipe]:
-    """Ensembles at the usual noise, blind: by what their members share beside the labels (nothing, the pretraining,
-    annotators with a taste for length) and by how they are put together.
+    """Ensembles at the usual noise, blind: by what their members share beside the labels (nothing, the
+    pretraining, annotators with a taste for length) and by how they are put together.
     """
     shared = ((False, 0.0), (True, 0.0), (False, settings.annotator_bias))
     shapes = itertools.product(settings.pairs, settings.members[1:], shared, AGGREGATIONS)
     return [Recipe(n, settings.usual_noise, 1.0, k, same, how, bias) for n, k, (same, bias), how in shapes]
 
 
-def study_seed(world: World, settings: LabSettings, seed: int) -> SeedResult:
+def every_position(settings: LabSettings) -> list[Recipe]:
+    """What the page can be asked for."""
+    return [*grid(settings), *variants(settings)]
+
+
+def study_seed(world: World, settings: LabSettings, seed: int, recipes: Sequence[Recipe]) -> SeedResult:
+    """One seed's curves of ``recipes``; the stop rules are run on its single models of the usual noise, and
+    the largest ensemble of the same labels looks on.
+    """
     trial = Trial(world, settings.reward, seed)
     distance_P = settings.distance_P
     curves: dict[Recipe, Curve] = {}
@@ -77,12 +87,11 @@ def study_seed(world: World, settings: LabSettings, seed: int) -> SeedResult:
     stops: dict[Recipe, dict[str, int]] = {}
     instead: dict[Recipe, float] = {}
     # Members are trained once for each kind of label and eye, and then put together in several ways.
-    every = sorted({*grid(settings), *variants(settings)}, key=_training)
-    for _, group in itertools.groupby(every, key=_training):
-        recipes = list(group)
-        largest = max(recipes, key=lambda recipe: recipe.members)
+    for _, group in itertools.groupby(sorted(dict.fromkeys(recipes), key=_training), key=_training):
+        together = list(group)
+        largest = max(together, key=lambda recipe: recipe.members)
         score_KR = trial.scores(largest)
-        for recipe in recipes:
+        for recipe in together:
             proxy_R = aggregate(score_KR[: recipe.members], recipe.aggregation)
             curves[recipe] = trial.curve_of(proxy_R, distance_P)
             if recipe.members == 1 and recipe.misspecification == 1:
@@ -120,16 +129,22 @@ def _training(recipe: Recipe) -> tuple[float, float, float, bool, float]:
 
 
 def run_study(
-    settings: LabSettings, workers: int = 1, done: Callable[[int], None] = lambda seed: None
+    settings: LabSettings,
+    workers: int = 1,
+    done: Callable[[int], None] = lambda seed: None,
+    recipes: Sequence[Recipe] | None = None,
 ) -> Study:
-    """Every seed, ``workers`` at a time; ``done`` is told each that is ready. The result does not depend on workers.
+    """Every seed, ``workers`` at a time: the result does not depend on them. ``done`` is told each seed.
+
+    ``recipes`` are the curves to compute (None: every position of the sliders).
 
     One thread for each seed and none inside numpy: sums are then added in the same order on every machine.
     """
     world = make_world(settings.world)
     seeds = range(settings.seed, settings.seed + settings.seeds)
+    wanted = every_position(settings) if recipes is None else recipes
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(study_seed, world, settings, seed): seed for seed in seeds}
+        futures = {pool.submit(study_seed, world, settings, seed, wanted): seed for seed in seeds}
         for future in as_completed(futures):
             future.result()
             done(futures[future])
@@ -137,10 +152,13 @@ def run_study(
 
 
 def cost(settings: LabSettings, workers: int) -> str:
-    """What a study will take, in one sentence, from counts and from times measured on one core (docs/lab.md)."""
-    curves = len({*grid(settings), *variants(settings)})
-    size = settings.world.responses / 30_000
+    """What a study will take, in one sentence: counts, and the time and memory of docs/lab.md scaled by them."""
+    curves = len(dict.fromkeys(every_position(settings)))
+    share = settings.world.responses / 30_000
+    seconds = settings.seeds * curves * share * SECONDS_A_CURVE / workers
+    features = settings.world.features + settings.world.gold_units + 1 + settings.reward.random_units
+    megabytes = 200 + 8e-6 * settings.world.responses * features * (settings.members[-1] + 2) * workers
     return (
-        f"{settings.seeds} reward-model seeds, {curves} curves each over {settings.world.responses:,} responses,"
-        f" {workers} at a time"
+        f"{settings.seeds} reward-model seeds, {curves} curves each over {settings.world.responses:,}"
+        f" responses, {workers} at a time: about {seconds:.0f} s and {megabytes:.0f} MB"
     )

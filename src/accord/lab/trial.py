@@ -33,8 +33,8 @@ class Recipe:
 class Curve:
     """What optimising a reward model harder and harder does, at P distances √KL.
 
-    ``proxy_P`` in deviations of the proxy under the start, ``gold_P`` in those of gold, ``length_P`` in those of
-    the length; all start at 0.
+    ``proxy_P`` in deviations of the proxy under the start, ``gold_P`` in those of gold, ``length_P`` in
+    those of the length; all start at 0.
     """
 
     distance_P: FloatArray
@@ -53,7 +53,7 @@ class Trial:
     _visible: dict[int, FloatArray] = field(default_factory=dict, repr=False)
 
     def labels(self, recipe: Recipe) -> Pairs:
-        """The recipe's pairs of the start. Fewer pairs are the first of more; noise and bias change labels only."""
+        """The recipe's pairs. Fewer are the first of more; noise and bias change labels only."""
         liked_R = self.world.gold_R + recipe.length_bias * self.world.length_R
         return compare(liked_R, recipe.pairs, recipe.noise, stream(self.seed, "lab labels"))
 

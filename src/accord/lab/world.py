@@ -32,7 +32,7 @@ class WorldSettings(Config):
     )
     fullness: Annotated[float, Field(ge=0, le=1)] = Field(
         0.95,
-        description="correlation of length with the size of all other features: long answers have more of all",
+        description="correlation of length with the size of the other features: long answers have more",
     )
     seed: int = Field(0, description="of the world itself; reward models have seeds of their own")
 
@@ -41,9 +41,10 @@ class WorldSettings(Config):
 class World:
     """R responses. The starting policy gives each the same probability 1/R.
 
-    ``feature_RF`` has mean 0 and deviation 1, column ``LENGTH`` is the length. ``cause_RC`` are the quantities whose
-    weighted sum, with the length, is gold: first how much too long an answer is, then gold's hidden units, each with
-    mean 0 and deviation 1. ``gold_R`` has mean 0 and deviation 1 under the starting policy.
+    ``feature_RF`` has mean 0 and deviation 1, column ``LENGTH`` is the length. ``cause_RC`` are the
+    quantities whose weighted sum, with the length, is gold: first how much too long an answer is, then
+    gold's hidden units, each with mean 0 and deviation 1. ``gold_R`` has mean 0 and deviation 1 under the
+    starting policy.
     """
 
     feature_RF: FloatArray
@@ -89,7 +90,7 @@ LENGTH_BINS = np.linspace(-2.6, 2.6, 14)  # edges; beyond them lie 0.9% of the a
 
 
 def by_length(world: World, value_R: FloatArray) -> FloatArray:
-    """mean_L: the mean of a value over answers of like length, for each of the bins between ``LENGTH_BINS``."""
+    """mean_L of a value over answers of like length, for the bins between ``LENGTH_BINS``."""
     inside_R = (world.length_R >= LENGTH_BINS[0]) & (world.length_R < LENGTH_BINS[-1])
     bin_R = np.digitize(world.length_R[inside_R], LENGTH_BINS) - 1
     count_L = np.bincount(bin_R, minlength=len(LENGTH_BINS) - 1)
