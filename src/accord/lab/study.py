@@ -152,7 +152,7 @@ def run_study(
 
 
 def cost(settings: LabSettings, workers: int) -> str:
-    """What a study will take, in one sentence: counts, and the time and memory of docs/lab.md scaled by them."""
+    """What a study will take, in one sentence: counts, and from them time and memory (docs/lab.md)."""
     curves = len(dict.fromkeys(every_position(settings)))
     share = settings.world.responses / 30_000
     seconds = settings.seeds * curves * share * SECONDS_A_CURVE / workers
