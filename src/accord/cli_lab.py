@@ -27,7 +27,7 @@ def lab(
 ) -> None:
     """The exact small world: reward hacking, variance and circularity computed, and a page to play with.
 
-    Example: accord lab --set seeds=16 --out runs/lab
+    Example: accord lab --set seeds=8 --out runs/lab
     """
     from accord import config
     from accord.lab import page, study
