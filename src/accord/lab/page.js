@@ -105,7 +105,7 @@ const DRAW = {
       levels: [{ y: mean(unpack(moved.y[here])), style: "gold", name: "mean gold" }, { x: mean(unpack(moved.x[here])), style: "proxy", name: "mean proxy" }],
     });
     const c = gridCurve({ ...s, noise: usual.noise, misspecification: 1, members: 1 });
-    proxyAndGold(graph, c, here, "The same, as curves");
+    proxyAndGold(graph, c, here, "Mean of all seeds, as curves");
     const kl = D[here] ** 2;
     say(`At KL ${show(kl, 1)} the policy has narrowed ${DATA.responses.toLocaleString("en")} answers down to about as many as ${Math.round(DATA.responses * Math.exp(-kl)).toLocaleString("en")} equal ones. Proxy ${show(c.proxy[here])}, gold ${show(c.gold[here])}, length ${show(c.length[here])} deviations from the start.`);
   },
