@@ -145,9 +145,13 @@ def run_study(
     wanted = every_position(settings) if recipes is None else recipes
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(study_seed, world, settings, seed, wanted): seed for seed in seeds}
-        for future in as_completed(futures):
-            future.result()
-            done(futures[future])
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done(futures[future])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the seeds at work, not for the whole queue
+            raise
     return Study(settings, world, [future.result() for future in sorted(futures, key=futures.__getitem__)])
 
 
