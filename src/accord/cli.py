@@ -4,9 +4,11 @@ labels.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,8 +34,6 @@ data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference 
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(label_app, name="label")
-app.command()(report)
-app.command()(lab)
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
@@ -199,6 +199,10 @@ def optimize(
     _pipeline(recipe, set, seed, out, dry_run, fresh, quiet, "evidence")
 
 
+app.command()(report)
+app.command()(lab)
+
+
 @app.command()
 def sample(
     model: Annotated[str, typer.Argument(help="folder, hub id or .gguf file")],
@@ -238,18 +242,32 @@ def sample(
 def doctor(
     model: Annotated[str | None, typer.Option(help="also test this model (folder, hub id, .gguf)")] = None,
     chat_template: Annotated[str | None, typer.Option(help="chatml, plain or a Jinja file")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="a setting of the model, for example dtype=float32")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the fresh reward head that is tested")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the results here, JSON")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="this machine only; load no weights, write nothing")
+    ] = False,
 ) -> None:
     """Self-tests of this machine and of a model.
 
-    Example: accord doctor --model smollm2-135m-instruct
+    Example: accord doctor --model smollm2-135m-instruct --set dtype=float32
     """
-    from accord import config
+    from accord import config, models
     from accord import doctor as checks
 
+    if settings and not model:
+        raise BadInput(f"--set {settings[0]} is a setting of a model: name one with --model")
     found = checks.machine()
     if model:
-        found += checks.model_checks(config.Model(path=model, chat_template=chat_template))
+        named = {"path": model, "chat_template": chat_template}
+        chosen = config.validate(config.Model, config.apply_overrides(named, settings or []), "--set")
+        if dry_run:
+            models.load_tokenizer(chosen)
+        else:
+            found += checks.model_checks(chosen, seed)
     table = Table()
     table.add_column("check")
     table.add_column("result")
@@ -257,7 +275,7 @@ def doctor(
     for check in found:
         table.add_row(check.name, check.result, "[green]ok[/]" if check.ok else "[red]wrong[/]")
     Console().print(table)
-    if out is not None:
+    if out is not None and not dry_run:
         out.write_text(json.dumps([vars(check) for check in found], indent=1), encoding="utf-8")
     if not all(check.ok for check in found):
         raise typer.Exit(1)
@@ -331,6 +349,7 @@ def data_convert(
     rejects: Annotated[
         Path | None, typer.Option(help="where unusable rows are listed (default: rejects.jsonl beside OUT)")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="convert and count, but write nothing")] = False,
 ) -> None:
     """Write a preference file in accord's canonical form, or in another program's.
 
@@ -340,10 +359,14 @@ def data_convert(
     """
     from accord import data_convert
 
-    place = rejects or out.parent / "rejects.jsonl"
-    done = data_convert.convert(
-        file, out, to=to, ties=ties, criterion=criterion, max_rejects=max_rejects, rejects=place
-    )
+    with tempfile.TemporaryDirectory() if dry_run else contextlib.nullcontext() as elsewhere:
+        target = Path(elsewhere) / out.name if elsewhere else out
+        place = rejects if rejects and not elsewhere else target.parent / "rejects.jsonl"
+        done = data_convert.convert(
+            file, target, to=to, ties=ties, criterion=criterion, max_rejects=max_rejects, rejects=place
+        )
+    if dry_run:
+        out_console.print("dry run: nothing is written", markup=False, highlight=False)
     for line in done.lines():
         out_console.print(line, markup=False, highlight=False)
 

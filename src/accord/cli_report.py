@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +17,18 @@ Runs = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="the comparison's page (default: comparison.html in the folder that holds all runs)"),
+    typer.Option(
+        help="the page (default: report.html in the run, comparison.html in the folder that holds all runs)"
+    ),
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="rebuild the page while the run is going on")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say which runs are read; write nothing")]
 Every = Annotated[float, typer.Option(min=0.5, help="seconds between two looks, with --watch")]
 
 
-def report(runs: Runs, out: Out = None, watch: Watch = False, every: Every = 5.0) -> None:
+def report(
+    runs: Runs, out: Out = None, watch: Watch = False, every: Every = 5.0, dry_run: DryRun = False
+) -> None:
     """Build the HTML report of a run again, also of one that was killed; with several runs, compare them.
 
     Beside the page are the same figures as JSON and as CSV.
@@ -35,6 +41,12 @@ def report(runs: Runs, out: Out = None, watch: Watch = False, every: Every = 5.0
     """
     from accord import report as reports
 
+    if dry_run:
+        for run in runs:
+            reports.checked(run)
+            say(f"{run}: a run")
+        say("dry run: nothing was written")
+        return
     if len(runs) > 1:
         if watch:
             raise BadInput(
@@ -42,12 +54,15 @@ def report(runs: Runs, out: Out = None, watch: Watch = False, every: Every = 5.0
             )
         say(f"report: {reports.compare(runs, out)}")
         return
-    if out is not None:
-        raise BadInput("--out is for comparing several runs: the report of one run stays in its folder")
     if watch:
+        if out is not None:
+            raise BadInput(f"--watch follows {runs[0]} in its own folder: leave --out {out} out")
         reports.watch(runs[0], reports.build, every=every, told=say)
         return
-    say(f"report: {reports.build(runs[0])}")
+    page = reports.build(runs[0])
+    if out is not None:  # one file holds everything, so a copy is whole
+        shutil.copyfile(page, out)
+    say(f"report: {out or page}")
 
 
 def say(text: str) -> None:

@@ -46,10 +46,10 @@ def _number_format(dtype: torch.dtype) -> str:
     )
 
 
-def model_checks(settings: Model) -> list[Check]:
-    """All self-tests, on the real model; a reward model with a fresh head on the same trunk."""
+def model_checks(settings: Model, seed: int = 0) -> list[Check]:
+    """All self-tests, on the real model; the reward model has the same trunk and a head drawn by ``seed``."""
     model, tokenizer = models.load_causal(settings)
-    head = torch.Generator().manual_seed(0)
+    head = torch.Generator().manual_seed(seed)
     scores = models.new_reward(models.locate(settings), model.dtype, tokenizer, head)
     return [
         *self_tests.tokens(model, tokenizer),

@@ -18,8 +18,8 @@ TRAINED_BYTES = 18  # bfloat16 weight, float32 gradient, master, two Adam moment
 FROZEN_BYTES = 2
 WORKING_BYTES = 1.5e9  # activations of a microbatch, the process itself
 # Share of the matrix-product speed that a stage reaches, with everything that is not a matrix product counted
-# against it. Measured on the demo (docs/decisions/011-time-estimates.md).
-EFFICIENCY = {"train": 0.6, "forward": 0.6, "sample": 0.35}
+# against it. Measured on three recipes (docs/decisions/011-time-estimates.md).
+EFFICIENCY = {"train": 0.5, "forward": 0.5, "sample": 0.36}
 LOOKED_AT = 200  # rows whose lengths are counted
 UNKNOWN_REPLY = 0.75  # of max_new_tokens: what an answer that is not sampled yet is taken to need
 

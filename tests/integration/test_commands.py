@@ -225,6 +225,26 @@ def test_sample_writes_what_it_says_and_a_dry_run_nothing(accord, tiny_folder, t
     assert "did you mean 'temperature'" in err
 
 
+def test_dry_runs_of_doctor_and_convert_write_nothing(accord, tiny_folder, tmp_path):
+    report = tmp_path / "doctor.json"
+    asked = ("doctor", "--model", str(tiny_folder), "--set", "dtype=float32", "--out", str(report))
+    code, out, _ = accord(*asked, "--dry-run")
+    assert code in (0, 1)  # 1: too little memory or disk here
+    assert "log-probabilities" not in out
+    code, _, error = accord("doctor", "--set", "dtype=float32")
+    assert code == 2
+    assert "--model" in error
+    code, _, error = accord("doctor", "--model", str(tiny_folder), "--set", "dtyp=float32")
+    assert code == 2
+    assert "dtype" in error
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    code, out, _ = accord("data", "convert", str(pairs), str(tmp_path / "out.jsonl"), "--dry-run")
+    assert code == 0
+    assert "1 comparisons" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.jsonl"]
+
+
 def test_doctor_and_data_check_write_json(accord, tiny_folder, tmp_path):
     code, _, _ = accord("doctor", "--model", str(tiny_folder), "--out", str(tmp_path / "doctor.json"))
     checks = {row["name"]: row["ok"] for row in json.loads((tmp_path / "doctor.json").read_text())}

@@ -281,5 +281,20 @@ def test_the_command_compares_and_refuses(pair: tuple[Path, Path], tmp_path: Pat
     watched = runner.invoke(app, [str(pair[0]), str(pair[1]), "--watch"])
     assert isinstance(watched.exception, BadInput)
     assert "--watch follows one run" in str(watched.exception)
-    placed = runner.invoke(app, [str(pair[0]), "--out", str(target)])
-    assert "stays in its folder" in str(placed.exception)
+    target.write_text("")
+    assert runner.invoke(app, [str(pair[0]), "--out", str(target)]).exit_code == 0
+    assert target.read_text() == (pair[0] / "report.html").read_text()
+    followed = runner.invoke(app, [str(pair[0]), "--out", str(target), "--watch"])
+    assert "leave --out" in str(followed.exception)
+
+
+def test_a_dry_run_writes_nothing(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(report)
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    said = CliRunner().invoke(app, [str(pair[0]), str(pair[1]), "--dry-run"])
+    assert said.exit_code == 0
+    assert "nothing was written" in said.output
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+    refused = CliRunner().invoke(app, [str(tmp_path / "no-run"), "--dry-run"])
+    assert isinstance(refused.exception, BadInput)

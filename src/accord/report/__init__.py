@@ -2,8 +2,8 @@
 on.
 """
 
-from accord.report.build import build
+from accord.report.build import build, checked
 from accord.report.compare import compare
 from accord.report.live import watch
 
-__all__ = ["build", "compare", "watch"]
+__all__ = ["build", "checked", "compare", "watch"]
