@@ -7,7 +7,7 @@ pretraining), so every interval here is a t interval over seeds, in this one wor
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -60,8 +60,9 @@ def _finding(
     sentence: str,
     evidence: dict[str, Any],
 ) -> Finding:
-    verdict = "good" if holds else "bad"
-    return Finding(f"lab_{number}", question, figure.figure, figure.bounds, unit, verdict, sentence, evidence)
+    verdict: Literal["good", "bad"] = "good" if holds else "bad"
+    name = f"lab_{number}"
+    return Finding(name, question, figure.figure, figure.bounds, unit, verdict, sentence, evidence)
 
 
 def _usual(study: Study, **changes: Any) -> Recipe:
@@ -278,7 +279,8 @@ def shipped(study: Study, rule: str) -> FloatArray:
         [one.curves[recipe].gold_P[places[rule]] for recipe, places in one.stops.items()]
         for one in study.seeds
     ]
-    return np.mean(found, axis=1)
+    gold_S: FloatArray = np.mean(found, axis=1)
+    return gold_S
 
 
 def labels_in_training(study: Study) -> FloatArray:

@@ -27,8 +27,8 @@ from accord.lab.snippets import Snippet, snippet
 from accord.lab.study import Study
 from accord.lab.trial import Recipe
 from accord.records import Finding
-from accord.report.build import json_for_script
 from accord.report.charts import Chart, Series, line_chart, show
+from accord.report.pages import json_for_script
 
 HERE = Path(__file__).parent
 REPORT = HERE.parent / "report"
@@ -68,7 +68,7 @@ def snippets() -> dict[str, list[Snippet]]:
     """The code behind each section, with the line that matters."""
     return {
         "world": [snippet(world.make_world, "network_R = ", "liked_length_R =")],
-        "learn": [snippet(preferences.preferred, "return"), snippet(reward.fit_loss, "return")],
+        "learn": [snippet(preferences.preferred, "prefers_N: "), snippet(reward.fit_loss, "return")],
         "push": [snippet(policies.tilted, "weight_R = "), snippet(policies.optimise, "mean_PV[place]")],
         "blind": [snippet(reward.seen, "seen_U = ", "seen_C = ")],
         "variance": [snippet(trial.Trial.labels, "stream("), snippet(trial.Trial.visible, "stream(")],

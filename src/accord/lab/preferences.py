@@ -38,7 +38,8 @@ def draw(policy_R: FloatArray | None, uniform_N: FloatArray, responses: int) -> 
     if policy_R is None:
         return (uniform_N * responses).astype(np.intp)
     edge_R = np.cumsum(policy_R)
-    return np.minimum(np.searchsorted(edge_R, uniform_N * edge_R[-1], side="right"), responses - 1)
+    place_N: Indices = np.searchsorted(edge_R, uniform_N * edge_R[-1], side="right")
+    return np.minimum(place_N, responses - 1)
 
 
 def preferred(gap_N: FloatArray, noise: float, uniform_N: FloatArray) -> npt.NDArray[np.bool_]:
@@ -46,7 +47,8 @@ def preferred(gap_N: FloatArray, noise: float, uniform_N: FloatArray) -> npt.NDA
 
     ``gap_N`` is how much better the first is, ``noise`` a temperature, both in units of gold.
     """
-    return uniform_N < special.expit(gap_N / noise)
+    prefers_N: npt.NDArray[np.bool_] = uniform_N < special.expit(gap_N / noise)
+    return prefers_N
 
 
 def compare(
