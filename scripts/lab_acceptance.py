@@ -29,7 +29,7 @@ def measure(world: int, seeds: int, workers: int) -> list[Finding]:
     print(f"\nworld {world}, seeds 0 to {seeds - 1}, {time.perf_counter() - started:.0f} s", flush=True)
     for finding in findings:
         print(
-            f"| {finding.name[-1]} | {'holds' if finding.verdict == 'good' else 'does not hold'} |"
+            f"| {finding.name[-1]} | {'holds' if finding.verdict == 'good' else 'not shown'} |"
             f" {finding.sentence} |"
         )
     return findings

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 
 def lab(
@@ -52,11 +51,8 @@ def lab(
         found = study.run_study(settings, workers, lambda _: progress.advance(task))
     command = " ".join(["accord", *sys.argv[1:]])
     path, findings = page.write(found, out, command, time.perf_counter() - started)
-    table = Table(title="What holds in the small world", expand=False)
-    for column in ("question", "answer", ""):
-        table.add_column(column)
-    for finding in findings:
-        mark = "[green]holds[/]" if finding.verdict == "good" else "[red]does not hold[/]"
-        table.add_row(finding.question, finding.sentence, mark)
-    Console().print(table)
+    for number, finding in enumerate(findings, 1):
+        mark = "[green]holds[/]" if finding.verdict == "good" else "[yellow]not shown[/]"
+        console.print(f"{number}. {finding.question} {mark}", highlight=False)
+        console.print(f"   {finding.sentence}", markup=False, highlight=False)
     console.print(f"page: {path}")

@@ -164,5 +164,5 @@ def cost(settings: LabSettings, workers: int) -> str:
     megabytes = 200 + 8e-6 * settings.world.responses * features * (settings.members[-1] + 2) * workers
     return (
         f"{settings.seeds} reward-model seeds, {curves} curves each over {settings.world.responses:,}"
-        f" responses, {workers} at a time: about {seconds:.0f} s and {megabytes:.0f} MB"
+        f" responses, {workers} at a time: about {max(1, seconds):.0f} s and {megabytes:.0f} MB"
     )
