@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from accord import batches, models, tensors, towers
 from accord.batches import Group
 from accord.config import Sft
 from accord.execution.local import Local
-from accord.losses import negative_log_likelihood
 from accord.records import BadInput, Demonstration
 from accord.streams import permutation
 from accord.towers import TrunkStates
@@ -78,10 +78,10 @@ class SftTrainer:
         count = sum(len(group.responses[0]) for group in groups)
         packed = batches.pack(groups, models.device())
         hidden_TH = self.tower.hidden(packed, trunk_TH)
-        logp_R, _ = tensors.head_logps(
-            hidden_TH[packed.predictor_R], towers.head_of(self.model), packed.target_R
+        factor_R = hidden_TH.new_full((len(packed.target_R),), -1 / count, dtype=torch.float32)
+        loss = tensors.head_sum(
+            hidden_TH[packed.predictor_R], towers.head_of(self.model), packed.target_R, factor_R
         )
-        loss = negative_log_likelihood(logp_R, logp_R.new_ones(len(logp_R)), count)
         self.execution.backward(loss)
         return {"loss": float(loss.detach()), "grad_norm": self.execution.step()}
 

@@ -40,10 +40,27 @@ def _chunk_rows(weight_VH: Tensor) -> int:
     return max(1, HEAD_CHUNK.get(weight_VH.device.type, HEAD_CHUNK["cuda"]) // weight_VH.shape[0])
 
 
-def _logits(hidden_CH: Tensor, weight_VH: Tensor, temperature: float, buffer_CV: Tensor) -> Tensor:
-    """One chunk's logits at the sampling temperature, float32, in the buffer."""
-    logits_CV = buffer_CV[: len(hidden_CH)].copy_(hidden_CH @ weight_VH.t())
-    return logits_CV if temperature == 1.0 else logits_CV.div_(temperature)
+def _log_softmax(hidden_CH: Tensor, weight_VH: Tensor, temperature: float, buffers: _Buffers) -> Tensor:
+    """One chunk's log-probabilities of all tokens at the sampling temperature, float32, in the buffer."""
+    logits_CV = buffers.logits_CV[: len(hidden_CH)].copy_(hidden_CH @ weight_VH.t())
+    if temperature != 1.0:
+        logits_CV.div_(temperature)
+    out: Tensor = torch.log_softmax(logits_CV, 1, out=buffers.logp_CV[: len(hidden_CH)])
+    return out
+
+
+class _Buffers:
+    """Two chunks of [C, V] floats, filled again for each chunk: fresh memory costs more than filling it."""
+
+    def __init__(self, hidden_RH: Tensor, weight_VH: Tensor) -> None:
+        size = (min(_chunk_rows(weight_VH), len(hidden_RH)), len(weight_VH))
+        self.logits_CV = hidden_RH.new_empty(size, dtype=torch.float32)
+        self.logp_CV = hidden_RH.new_empty(size, dtype=torch.float32)
+
+
+def _chunks(hidden_RH: Tensor, weight_VH: Tensor) -> list[slice]:
+    chunk = _chunk_rows(weight_VH)
+    return [slice(start, start + chunk) for start in range(0, len(hidden_RH), chunk)]
 
 
 class _HeadLogps(torch.autograd.Function):
@@ -56,56 +73,110 @@ class _HeadLogps(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor]:
-        count, chunk = len(hidden_RH), _chunk_rows(weight_VH)
-        logp_R, normaliser_R, entropy_R = (hidden_RH.new_zeros(count, dtype=torch.float32) for _ in range(3))
-        buffer_CV = hidden_RH.new_empty(min(chunk, count), len(weight_VH), dtype=torch.float32)
-        for start in range(0, count, chunk):
-            rows = slice(start, start + chunk)
-            logits_CV = _logits(hidden_RH[rows], weight_VH, temperature, buffer_CV)
-            highest_C1 = logits_CV.amax(1, keepdim=True)
-            logits_CV.sub_(highest_C1)
-            chosen_C = logits_CV.gather(1, target_R[rows, None]).squeeze(1)
-            if entropy:  # H = log Z − E[logit], both relative to the highest logit
-                weight_CV = logits_CV.exp()
-                total_C = weight_CV.sum(1)
-                entropy_R[rows] = total_C.log() - weight_CV.mul_(logits_CV).sum(1) / total_C
-            else:
-                total_C = logits_CV.exp_().sum(1)
-            logp_R[rows] = chosen_C - total_C.log()
-            normaliser_R[rows] = highest_C1[:, 0] + total_C.log()
-        ctx.save_for_backward(hidden_RH, weight_VH, target_R, normaliser_R)
+        logp_R, entropy_R = (hidden_RH.new_zeros(len(hidden_RH), dtype=torch.float32) for _ in range(2))
+        buffers = _Buffers(hidden_RH, weight_VH)
+        for rows in _chunks(hidden_RH, weight_VH):
+            logp_CV = _log_softmax(hidden_RH[rows], weight_VH, temperature, buffers)
+            logp_R[rows] = logp_CV.gather(1, target_R[rows, None]).squeeze(1)
+            if entropy:
+                softmax_CV = torch.exp(logp_CV, out=buffers.logits_CV[: len(logp_CV)])
+                entropy_R[rows] = -softmax_CV.mul_(logp_CV).sum(1)
+        ctx.save_for_backward(hidden_RH, weight_VH, target_R)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropy_R)
         return logp_R, entropy_R
 
     @staticmethod
     def backward(ctx: Any, grad_R: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_RH, weight_VH, target_R, normaliser_R = ctx.saved_tensors
-        need_hidden, need_weight = ctx.needs_input_grad[:2]
-        grad_hidden = torch.empty_like(hidden_RH) if need_hidden else None
-        grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32) if need_weight else None
-        count, chunk = len(hidden_RH), _chunk_rows(weight_VH)
-        buffer_CV = hidden_RH.new_empty(min(chunk, count), len(weight_VH), dtype=torch.float32)
-        together = _CHUNKS_A_PRODUCT * chunk
-        grad_SV = hidden_RH.new_empty(min(together, count), len(weight_VH))
-        for first in range(0, count, together):
-            last = min(first + together, count)
-            for start in range(first, last, chunk):
-                rows = slice(start, min(start + chunk, last))
-                grad_C1 = grad_R[rows, None] / ctx.temperature
-                logits_CV = _logits(hidden_RH[rows], weight_VH, ctx.temperature, buffer_CV)
-                # d logp / d logits = onehot − softmax
-                logits_CV.sub_(normaliser_R[rows, None]).exp_().mul_(-grad_C1)
-                logits_CV.scatter_add_(1, target_R[rows, None], grad_C1)
-                grad_SV[start - first : rows.stop - first].copy_(logits_CV)
-            products = grad_SV[: last - first]
-            if grad_hidden is not None:
-                grad_hidden[first:last] = products @ weight_VH
-            if grad_weight is not None:
-                grad_weight += products.t() @ hidden_RH[first:last]
-        if grad_weight is not None:
-            grad_weight = grad_weight.to(weight_VH.dtype)
-        return grad_hidden, grad_weight, None, None, None
+        hidden_RH, weight_VH, target_R = ctx.saved_tensors
+        factor_R = grad_R / ctx.temperature
+        gradients = _HeadGradients(hidden_RH, weight_VH, factor_R, *ctx.needs_input_grad[:2])
+        buffers = _Buffers(hidden_RH, weight_VH)
+        for rows in _chunks(hidden_RH, weight_VH):
+            logp_CV = _log_softmax(hidden_RH[rows], weight_VH, ctx.temperature, buffers)
+            gradients.add(logp_CV, target_R[rows])
+        return *gradients.whole(), None, None, None
+
+
+class _HeadGradients:
+    """Σ factor · ∂ log π(target) by the hidden states and by the weights, a few chunks a product.
+
+    ∂ log π / ∂ logits = onehot − softmax. The factor multiplies rows of H, not rows of V.
+    """
+
+    def __init__(
+        self, hidden_RH: Tensor, weight_VH: Tensor, factor_R: Tensor, need_hidden: bool, need_weight: bool
+    ) -> None:
+        self.hidden_RH, self.weight_VH, self.factor_R = hidden_RH, weight_VH, factor_R
+        self.grad_hidden = torch.empty_like(hidden_RH) if need_hidden else None
+        # Summed in the weights' dtype: four products in bfloat16 are as exact as a float32 sum rounded once.
+        self.grad_weight = torch.zeros_like(weight_VH) if need_weight else None
+        together = _CHUNKS_A_PRODUCT * _chunk_rows(weight_VH)
+        self.waiting_SV = hidden_RH.new_empty(min(together, len(hidden_RH)), len(weight_VH))
+        self.first = self.last = 0  # rows in self.waiting_SV
+
+    def add(self, logp_CV: Tensor, target_C: Tensor) -> None:
+        """The next chunk of rows; ``logp_CV`` is overwritten."""
+        softmax_CV = logp_CV.exp_()
+        softmax_CV.scatter_add_(1, target_C[:, None], softmax_CV.new_full((len(target_C), 1), -1.0))
+        place = self.last - self.first
+        self.waiting_SV[place : place + len(softmax_CV)].copy_(softmax_CV)
+        self.last += len(softmax_CV)
+        if self.last - self.first == len(self.waiting_SV):
+            self._multiply()
+
+    def _multiply(self) -> None:
+        rows, products = slice(self.first, self.last), self.waiting_SV[: self.last - self.first]
+        factor_S1 = -self.factor_R[rows, None]
+        if self.grad_hidden is not None:
+            self.grad_hidden[rows] = (products @ self.weight_VH) * factor_S1
+        if self.grad_weight is not None:
+            self.grad_weight.addmm_(products.t(), (self.hidden_RH[rows] * factor_S1).to(products.dtype))
+        self.first = self.last
+
+    def whole(self) -> tuple[Tensor | None, Tensor | None]:
+        if self.last > self.first:
+            self._multiply()
+        return self.grad_hidden, self.grad_weight
+
+
+class _HeadSum(torch.autograd.Function):
+    """Σ factor · log π(target): the derivative by each log-probability is known beforehand, so the gradient
+    is computed together with the value and no logits are computed twice."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, factor_R: Tensor) -> Tensor:
+        gradients = _HeadGradients(hidden_RH, weight_VH, factor_R, *ctx.needs_input_grad[:2])
+        buffers = _Buffers(hidden_RH, weight_VH)
+        logp_R = hidden_RH.new_zeros(len(hidden_RH), dtype=torch.float32)
+        for rows in _chunks(hidden_RH, weight_VH):
+            logp_CV = _log_softmax(hidden_RH[rows], weight_VH, 1.0, buffers)
+            logp_R[rows] = logp_CV.gather(1, target_R[rows, None]).squeeze(1)
+            if any(ctx.needs_input_grad[:2]):
+                gradients.add(logp_CV, target_R[rows])
+        ctx.gradients = gradients.whole()
+        return (logp_R * factor_R).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [None if part is None else part * grad.to(part.dtype) for part in ctx.gradients]
+        return *scaled, None, None
+
+
+def head_sum(hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, factor_R: Tensor) -> Tensor:
+    """Σ factor · log π(target) over R positions, a float32 scalar.
+
+    As ``(head_logps(...)[0] * factor_R).sum()``, with three products of the head instead of four.
+
+    Args:
+        hidden_RH: hidden states of the tokens *before* the targets.
+        weight_VH: language-model head.
+        target_R: token ids.
+        factor_R: constants; no gradient flows into them.
+    """
+    apply: Any = _HeadSum.apply
+    total: Tensor = apply(hidden_RH, weight_VH, target_R, factor_R)
+    return total
 
 
 def head_logps(

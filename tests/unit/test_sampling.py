@@ -110,7 +110,9 @@ def test_seed_decides_and_batch_size_does_not(policy):
     assert sampler.sample(PROMPTS, 4, Sampling(), 8).groups != one.groups
 
 
-def test_logps_survive_compaction(policy, plain_logps):
+@pytest.mark.parametrize("slots", [64, 3])  # 3: the cache grows while the batch shrinks
+def test_logps_survive_compaction_and_growth(policy, plain_logps, slots, monkeypatch):
+    monkeypatch.setattr(_Cache, "SLOTS", slots)
     # ends so common that the batch shrinks at almost every step
     sampler = LocalSampler(policy, frozenset(range(60)))
     rollouts = sampler.sample(PROMPTS, 16, Sampling(max_new_tokens=20), 1)

@@ -8,7 +8,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from accord import tensors
-from accord.tensors import head_logps, masked_mean, whiten
+from accord.tensors import head_logps, head_sum, masked_mean, whiten
 
 
 def test_masked_mean_counts_only_the_mask():
@@ -48,3 +48,23 @@ def test_head_logps_value_entropy_and_gradient(temperature, rows, monkeypatch):
 def test_head_logps_of_no_tokens():
     logp, entropy = head_logps(torch.zeros(0, 6), torch.zeros(17, 6), torch.zeros(0, dtype=torch.long))
     assert logp.shape == entropy.shape == (0,)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+@pytest.mark.parametrize("frozen", [None, "hidden", "weight"])
+def test_head_sum_is_the_weighted_sum_of_head_logps(frozen, rows, monkeypatch):
+    monkeypatch.setitem(tensors.HEAD_CHUNK, "cpu", rows * 17)
+    draw = torch.Generator().manual_seed(2)
+    inputs = {
+        name: torch.randn(count, 6, generator=draw).requires_grad_(name != frozen)
+        for name, count in (("hidden", 11), ("weight", 17))
+    }
+    target, weight = torch.randint(0, 17, (11,), generator=draw), torch.randn(11, generator=draw)
+    trained = [value for value in inputs.values() if value.requires_grad]
+    total = head_sum(inputs["hidden"], inputs["weight"], target, weight)
+    full = (inputs["hidden"] @ inputs["weight"].t()).log_softmax(1)
+    expected = (full.gather(1, target[:, None])[:, 0] * weight).sum()
+    assert_close(total, expected, atol=1e-5, rtol=1e-5)
+    got = torch.autograd.grad(total * -3, trained)  # a factor from outside, as a scaled loss has
+    for mine, theirs in zip(got, torch.autograd.grad(expected * -3, trained), strict=True):
+        assert_close(mine, theirs, atol=1e-5, rtol=1e-5)

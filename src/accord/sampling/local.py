@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from accord.attention import PackedPlan, Segment
 from accord.batches import Group, Rollouts, Tokens
@@ -79,14 +80,20 @@ class _Prefill:
 
 
 class _Cache:
-    """Keys and values (B, key heads, slots, D) of each layer; row i fills its first length_i slots."""
+    """Keys and values (B, key heads, slots, D) of each layer; row i fills its first length_i slots.
 
-    def __init__(self, layers: int, rows: int, heads: int, slots: int, width: int, like: Tensor) -> None:
-        shape = (layers, rows, heads, slots, width)
+    Attention on a CPU goes over all slots, since a whole block needs no copy; so there are at most ``SLOTS``
+    more of them than tokens, and the cache grows.
+    """
+
+    SLOTS = 64
+
+    def __init__(self, layers: int, rows: int, heads: int, prompt: int, width: int, like: Tensor) -> None:
+        shape = (layers, rows, heads, prompt + self.SLOTS, width)
         self.key = torch.zeros(shape, dtype=like.dtype, device=like.device)
         self.value = torch.zeros(shape, dtype=like.dtype, device=like.device)
         self.rows = torch.arange(rows, device=like.device)
-        self.mask_BS = torch.full((rows, slots), float("-inf"), dtype=like.dtype, device=like.device)
+        self.mask_BS = torch.full((rows, shape[3]), float("-inf"), dtype=like.dtype, device=like.device)
         self.length_B = torch.zeros(rows, dtype=torch.long, device=like.device)
         self.active = rows
         self.longest = 0
@@ -98,6 +105,10 @@ class _Cache:
     def advance(self, longest: int) -> None:
         """Make room for one token a row: the mask opens at each row's own next slot."""
         n = self.active
+        if longest > self.key.shape[3]:
+            pad = functional.pad
+            self.key, self.value = (pad(part, (0, 0, 0, self.SLOTS)) for part in (self.key, self.value))
+            self.mask_BS = pad(self.mask_BS, (0, self.SLOTS), value=float("-inf"))
         self.mask_BS[self.rows[:n], self.length_B[:n]] = 0
         self.longest = longest
 
@@ -114,10 +125,18 @@ class _Cache:
         self.key[layer][self.rows[:n], :, self.length_B[:n]] = key
         self.value[layer][self.rows[:n], :, self.length_B[:n]] = value
         # The queries of one key head stand in for a sequence, so that keys are neither copied nor repeated.
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query.reshape(n, key_heads, heads // key_heads, width),
-            self.key[layer][:n, :, :stop],
-            self.value[layer][:n, :, :stop],
+        queries = query.reshape(n, key_heads, heads // key_heads, width)
+        keys, values = self.key[layer][:n], self.value[layer][:n]
+        if query.device.type == "cpu":
+            mask_B1S = self.mask_BS[:n, None]
+            scores = torch.bmm(queries.flatten(0, 1) * scaling, keys.flatten(0, 1).transpose(1, 2))
+            weights = torch.softmax(scores.view(n, heads, -1) + mask_B1S, dim=-1)
+            out = torch.bmm(weights.view(n * key_heads, heads // key_heads, -1), values.flatten(0, 1))
+            return out.view(n, heads * width)
+        out = functional.scaled_dot_product_attention(
+            queries,
+            keys[:, :, :stop],
+            values[:, :, :stop],
             attn_mask=self.mask_BS[:n, None, None, :stop],
             scale=scaling,
         )
@@ -204,9 +223,7 @@ class LocalSampler:
         heads = config.num_key_value_heads or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         longest = max(map(len, prompts))
-        cache = _Cache(
-            len(base.layers), len(prompts) * k, heads, longest + sampling.max_new_tokens, width, head
-        )
+        cache = _Cache(len(base.layers), len(prompts) * k, heads, longest, width, head)
         hidden_BH = self._prefill(base, prompts, k, cache)
         rows = list(range(len(prompts) * k))  # row of the cache → sequence
         uniform_TB = uniform_BT.to(head.device).t()
