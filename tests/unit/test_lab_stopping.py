@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from accord.diagnostics.statistics import stream
 from accord.lab import stopping
 from accord.lab.policies import policy_at
-from accord.lab.preferences import accuracy
+from accord.lab.preferences import accuracy, compare
 from accord.lab.rounds import run_rounds
 from accord.lab.trial import Recipe, Trial
 from accord.lab.world import make_world
@@ -76,6 +77,12 @@ def test_rounds_share_the_first_and_part_then(trial: Trial) -> None:
     policy, _ = policy_at(score, 1.2)
     assert fresh[0].on_policy == pytest.approx(accuracy(score, trial.world.gold_R, policy))
     assert fresh[0].gold == pytest.approx(float(policy @ trial.world.gold_R))
-    # Round 1's accuracy is on the answers that were relabelled, not on the new policy's.
-    more = trial.scores(recipe, trial.labels(recipe))[0]
-    assert more.tolist() == score.tolist()
+    # Round 1 by its definition: that policy's answers are labelled, and accuracy is counted on them, not on
+    # answers of the next policy. The control labels answers of the start.
+    for arm, asked, found in (("fresh", policy, fresh[1]), ("control", None, control[1])):
+        new = compare(trial.world.gold_R, 60, 0.5, stream(5, f"lab round 1 {arm}"), asked)
+        later = trial.scores(recipe, trial.labels(recipe) + new)[0]
+        newer, _ = policy_at(later, 1.2)
+        assert found.on_policy == pytest.approx(accuracy(later, trial.world.gold_R, policy))
+        assert found.on_start == pytest.approx(accuracy(later, trial.world.gold_R))
+        assert found.gold == pytest.approx(float(newer @ trial.world.gold_R))
