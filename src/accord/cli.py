@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accord.cli_evaluate import evaluate_app
+from accord.cli_lab import lab
 from accord.cli_label import app as label_app
 from accord.cli_label import watched
 from accord.cli_report import report
@@ -199,6 +200,7 @@ def optimize(
 
 
 app.command()(report)
+app.command()(lab)
 
 
 @app.command()

@@ -47,6 +47,7 @@ def recipe(settings, tmp_path):
         "evaluate reward",
         "sample",
         "report",
+        "lab",
         "doctor",
         "data check",
         "data convert",

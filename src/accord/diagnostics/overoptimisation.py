@@ -48,7 +48,7 @@ class Fit:
     peak: float | None
 
 
-def _columns(distance_P: FloatArray, form: Form, scale: float = 1.0) -> FloatArray:
+def columns(distance_P: FloatArray, form: Form, scale: float = 1.0) -> FloatArray:
     """The design [P, 2 or 3] of a form, linear in start, alpha and beta (for a given ``scale``)."""
     ones = np.ones_like(distance_P)
     if form == "best_of_n":  # d(α - β d)
@@ -88,7 +88,7 @@ def fit_form(distance_P: Any, gold_P: Any, form: Form) -> Fit:
     scales = np.geomspace(0.02, 20, 121) * distance.max() if form == "saturating" else np.ones(1)
     best: tuple[float, Any, float] | None = None
     for scale in scales:
-        design = _columns(distance, form, float(scale))
+        design = columns(distance, form, float(scale))
         solution = np.linalg.lstsq(design, gold, rcond=None)[0]
         residual = float(((gold - design @ solution) ** 2).sum())
         if best is None or residual < best[0]:
@@ -107,6 +107,14 @@ def fit_form(distance_P: Any, gold_P: Any, form: Form) -> Fit:
         r_squared=1 - residual / total if total > 0 else None,
         peak=_peak(form, float(solution[1]), beta),
     )
+
+
+def curve(fit: Fit, distance_P: Any) -> FloatArray:
+    """gold_P that a fit gives at these distances, also beyond those that it was made from."""
+    distance = finite(distance_P, "distances")
+    solution = [fit.start, fit.alpha] + ([fit.beta] if fit.form in PEAKED else [])
+    out: FloatArray = columns(distance, fit.form, fit.beta or 1.0) @ np.array(solution)
+    return out
 
 
 def _aicc(residual: float, points: int, parameters: int, total: float) -> float | None:
@@ -157,7 +165,7 @@ def fitted_curves(distance_P: Any, gold_P: Any, gold_draws_SP: FloatArray | None
 
 def _peak_interval(distance_P: FloatArray, gold_draws_SP: FloatArray, form: Form) -> tuple[float, float]:
     """2.5% and 97.5% of the peak over draws; infinity for draws whose curve has no peak."""
-    solution_3S = np.linalg.pinv(_columns(distance_P, form)) @ gold_draws_SP.T
+    solution_3S = np.linalg.pinv(columns(distance_P, form)) @ gold_draws_SP.T
     peaks = [_peak(form, float(alpha), float(beta)) for alpha, beta in solution_3S[1:].T]
     values = np.array([math.inf if peak is None else peak for peak in peaks])
     low, high = np.quantile(values, [0.025, 0.975], method="inverted_cdf")  # no arithmetic on infinity
