@@ -109,6 +109,7 @@ def test_a_run_stops_before_it_trains(tiny_folder, tmp_path, monkeypatch):
         {
             "model": {"path": str(tiny_folder), "dtype": "float32"},
             "data": {n: str(tmp_path / f"{n}.jsonl") for n in ("demonstrations", "prompts")},
+            "online": {"prompts_per_step": 4},
         },
     )
     monkeypatch.setattr(models, "end_tokens", lambda *_: frozenset({0}))
