@@ -86,10 +86,10 @@ def serve(
             f"[bold]{left:,}[/] judgements to be made, kept in {server.store.place}", highlight=False
         )
         console.print("Each link signs one person in, once:", highlight=False)
-        for name, link in server.address.links:
-            console.print(f"  {name}  {link}", markup=False, highlight=False)
-        sys.stdout.flush()
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):  # also while the links are being printed
+            for name, link in server.address.links:
+                console.print(f"  {name}  {link}", markup=False, highlight=False)
+            sys.stdout.flush()
             while server.running:
                 time.sleep(0.5)
         left = labelling.remaining(server.store)
