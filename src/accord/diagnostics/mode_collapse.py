@@ -95,7 +95,7 @@ def mode_collapse(sft_texts: Sequence[str], policy_texts: Sequence[str], prompt_
         )
     if len(sft_texts) > MOST_ANSWERS:
         raise BadInput(f"{len(sft_texts)} answers: give at most {MOST_ANSWERS}, all are compared with all")
-    question = "Does it say the same to everyone?"
+    question = "Do answers to different prompts repeat each other?"
     unit = "similarity to the nearest answer to another prompt (Jaccard, words and pairs), policy minus SFT"
     index_N, prompts = cluster_index(prompt_N, len(sft_texts))
     repeated = {"sft": modes(sft_texts, prompt_N), "policy": modes(policy_texts, prompt_N)}
