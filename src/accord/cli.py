@@ -64,8 +64,9 @@ def _pipeline(
 
     settings = config.load(recipe, overrides or [], seed=seed)
     from accord import pipeline
+    from accord.inputs import read_inputs
 
-    inputs = pipeline.read_inputs(settings)
+    inputs = read_inputs(settings)
     target = out or Path("runs") / settings.name
     out_console.print(f"[bold]{settings.name}[/]  " + "; ".join(inputs.notes))
     if dry:

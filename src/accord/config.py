@@ -12,35 +12,48 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from accord.config_base import Config, Count, Optimizer, Sampling, Weights
+from accord.config_judges import FileJudge, FunctionJudge, HumanJudge, Judge, LlmJudge, Simulated
+from accord.config_online import Kl, MissingEnd, Online
+from accord.config_reward import Gate, Reward
 from accord.records import BadInput
+
+__all__ = [
+    "PACKAGED_MODEL",
+    "Collect",
+    "Config",
+    "Data",
+    "Evaluate",
+    "FileJudge",
+    "FunctionJudge",
+    "Gate",
+    "HumanJudge",
+    "Judge",
+    "Kl",
+    "LlmJudge",
+    "Logging",
+    "MissingEnd",
+    "Model",
+    "Online",
+    "Optimizer",
+    "Reward",
+    "Run",
+    "Sampling",
+    "Sft",
+    "Simulated",
+    "Weights",
+    "apply_overrides",
+    "dump",
+    "load",
+    "nearest",
+    "validate",
+]
 
 PACKAGED_MODEL = "smollm2-135m-instruct"
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-T = TypeVar("T", bound="Config")
-Count = Annotated[int, Field(ge=1)]
-
-
-class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keep_the_defaults_of_a_section(cls, values: Any) -> Any:
-        """A recipe that sets one value of a section keeps the others as the stage has them.
-
-        Without this, ``online.optimizer.learning_rate=…`` alone would take Adam's ε back from 1e-5 to 1e-8.
-        """
-        if not isinstance(values, dict):
-            return values
-        filled = dict(values)
-        for name, given in values.items():
-            default = cls.model_fields[name].default if name in cls.model_fields else None
-            if isinstance(default, Config) and isinstance(given, dict):
-                filled[name] = default.model_dump(exclude_unset=True) | given
-        return filled
+T = TypeVar("T", bound=Config)
 
 
 class Model(Config):
@@ -66,34 +79,6 @@ class Data(Config):
     max_response_tokens: Count = 512
 
 
-class Optimizer(Config):
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-
-
-class Weights(Config):
-    """Which weights are trained. With ``top`` and ``lora`` the reference shares the frozen trunk."""
-
-    train: Literal["all", "top", "lora"] = "all"
-    top_layers: Count = 8
-    lora_rank: Count = 16
-
-
-class Sampling(Config):
-    """Plain sampling: nothing is inherited from the model's own generation settings."""
-
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    max_new_tokens: Count = 24
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = Field(0, description="0: off")
-    batch_size: Count = 64
-
-
 class Sft(Config):
     epochs: Count = 2
     tokens_per_step: Count = Field(1024, description="packed tokens in one optimiser step")
@@ -108,228 +93,6 @@ class Collect(Config):
     samples_per_prompt: Annotated[int, Field(ge=2)] = 4
     pairs: Count = Field(400, description="pairs to be labelled in a round")
     sampling: Sampling = Sampling()
-
-
-class Simulated(Config):
-    """Simulated annotators: a stand-in for people that says so wherever it appears."""
-
-    kind: Literal["simulated"] = "simulated"
-    gold: Literal["positivity", "positivity_brief"] = Field(
-        "positivity", description="the hidden utility; no training stage may read it"
-    )
-    annotators: Count = 5
-    labels_per_pair: Count = 1
-    noise: Annotated[float, Field(gt=0)] = Field(
-        0.25, description="Bradley-Terry temperature, in units of gold"
-    )
-    reliability_spread: Annotated[float, Field(ge=0)] = Field(
-        0.3, description="standard deviation of log inverse temperature between annotators"
-    )
-    tie_margin: Annotated[float, Field(ge=0)] = Field(
-        0.05, description="Rao-Kupper threshold, in units of gold"
-    )
-    length_bias: float = Field(0.0, description="units of gold that annotators give per extra 10 words")
-    side_bias: float = Field(0.0, description="units of gold that annotators give to the left answer")
-
-    @model_validator(mode="after")
-    def _enough(self) -> Simulated:
-        if self.labels_per_pair > self.annotators:
-            raise ValueError(
-                f"labels_per_pair is {self.labels_per_pair}, but there are {self.annotators} annotators"
-            )
-        return self
-
-
-class FileJudge(Config):
-    """Labels that people (or another program) write into a file; the run pauses until it is there."""
-
-    kind: Literal["file"] = "file"
-    path: str = Field(description="JSON Lines: {pair id, verdict, annotator}; {round} is replaced")
-
-
-class HumanJudge(Config):
-    """People who compare the pairs in the labelling app (``accord label RUN``); the run waits for them."""
-
-    kind: Literal["human"] = "human"
-    labels_per_pair: Count = Field(1, description="different people that judge each pair")
-    criterion: str = Field(
-        "", description="which of the app's questions the reward model learns; empty: the overall one"
-    )
-
-
-class LlmJudge(Config):
-    """A language model as judge, over any endpoint that speaks OpenAI's chat completions.
-
-    Every pair is asked in both orders; replies that disagree make a tie. Never recorded as a person.
-    """
-
-    kind: Literal["llm"] = "llm"
-    model: str = Field(min_length=1, description="the model's name at the endpoint")
-    url: str = Field(pattern=r"^https?://", description="up to the version: http://localhost:8000/v1")
-    key_variable: str = Field(
-        "OPENAI_API_KEY", description="environment variable that holds the key; '' sends none"
-    )
-    guidelines: str = Field("", description="what to judge by, added to the instruction")
-    request: dict[str, Any] = Field(
-        {"temperature": 0, "max_tokens": 512}, description="sent with every request as it is"
-    )
-    concurrency: Count = Field(4, description="pairs asked at once")
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tries: Count = Field(6, description="for one request, where the endpoint is busy or away")
-    timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
-    price_in: Annotated[float, Field(ge=0)] = Field(0.0, description="per million tokens sent")
-    price_out: Annotated[float, Field(ge=0)] = Field(0.0, description="per million tokens received")
-    budget: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="in the unit of the prices; what earlier runs spent counts"
-    )
-
-    @model_validator(mode="after")
-    def _priced(self) -> LlmJudge:
-        if self.budget is not None and not self.price_in and not self.price_out:
-            raise ValueError(
-                f"budget is {self.budget:g}, but price_in and price_out are 0: give prices per million tokens"
-            )
-        return self
-
-
-class FunctionJudge(Config):
-    """A Python function as judge: pairs in, verdicts out. Never recorded as a person."""
-
-    kind: Literal["function"] = "function"
-    path: str = Field(pattern=r"^.+:[A-Za-z_]\w*$", description="module.name:function or ./file.py:function")
-    batch_size: Count = Field(64, description="pairs in one call, stored before the next")
-
-
-Judge = Annotated[Simulated | FileJudge | HumanJudge | LlmJudge | FunctionJudge, Field(discriminator="kind")]
-
-
-class Reward(Config):
-    epochs: Annotated[int, Field(ge=0)] = Field(2, description="0: the fitted head alone (head_start: probe)")
-    head_start: Literal["normal", "probe"] = Field(
-        "normal", description="normal: N(0, 1/√(d+1)); probe: fitted to the frozen hidden states first"
-    )
-    pairs_per_step: Count = 32
-    weights: Weights = Weights()
-    optimizer: Optimizer = Optimizer(learning_rate=5e-5, warmup_steps=5, schedule="linear")
-    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    centering: Annotated[float, Field(ge=0)] = 1e-2
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    ties: Literal["drop", "half", "rao_kupper", "davidson"] = Field(
-        "drop", description="half: a tie is a soft label of one half"
-    )
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    minimum_pairs: Count = 50
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-
-    @model_validator(mode="after")
-    def _trained(self) -> Reward:
-        if self.epochs == 0 and self.head_start == "normal":
-            raise ValueError(
-                "epochs is 0 and the head is random: set epochs to 1 or more, or head_start: probe"
-            )
-        return self
-
-
-class Gate(Config):
-    """What a reward model must show before a policy is optimised against it (docs/decisions/020)."""
-
-    minimum_pairs: Count = Field(100, description="fewer held-out pairs: a warning")
-    accuracy_above: Probability = Field(
-        0.5, description="lower end of the accuracy's interval; else rejected"
-    )
-    gain_over_length: float = Field(
-        0.0,
-        description="accuracy beyond the best length rule: below it rejected, lower end below it warned",
-    )
-    gain_over_words: float = Field(
-        0.0, description="accuracy beyond a bag of words: lower end of its interval at or below it is warned"
-    )
-    exploitable_share: Probability = Field(
-        0.5,
-        description="share of answers whose score an edit raises: lower end above it counts as exploitable",
-    )
-    warned_rise: Annotated[float, Field(ge=0)] = Field(
-        0.1,
-        description="mean rise by an exploitable addition, in deviations of the score; lower end",
-    )
-    rejected_rise: Annotated[float, Field(ge=0)] = Field(1.0, description="as warned_rise, but rejects")
-    maximum_calibration_error: Probability = Field(0.1, description="above: a warning")
-    maximum_length_correlation: Probability = Field(
-        0.3,
-        description="partial correlation of score and length, end nearest to 0; above: a warning",
-    )
-    maximum_unscorable: Probability = Field(
-        0.01, description="share of pairs without a finite score; else rejected"
-    )
-    stop_on_reject: bool = Field(True, description="the pipeline stops before RL")
-
-
-class Kl(Config):
-    """Penalty on the per-token KL to the SFT policy; it sits in the reward (k1)."""
-
-    coefficient: Annotated[float, Field(gt=0)] = 0.05
-    controller: Literal["fixed", "adaptive"] = "fixed"
-    target: Annotated[float, Field(gt=0)] = Field(6.0, description="nats per response")
-    horizon: Count = Field(10_000, description="samples")
-
-
-class MissingEnd(Config):
-    """What a response that never ends is paid."""
-
-    mode: Literal["none", "subtract", "replace"] = "subtract"
-    value: Annotated[float, Field(ge=0)] = Field(1.0, description="size of the penalty, normalised score")
-
-
-class Online(Config):
-    algorithm: Literal["ppo", "rloo", "grpo"] = "ppo"
-    steps: Count = 30
-    prompts_per_step: Count = 16
-    samples_per_prompt: Count = 4
-    epochs: Count = 1
-    minibatches: Count = 1
-    weights: Weights = Weights()
-    optimizer: Optimizer = Optimizer(learning_rate=1e-5, epsilon=1e-5)
-    critic_learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    critic_start: Literal["reward", "zero"] = "zero"
-    critic_warmup_steps: Annotated[int, Field(ge=0)] = 0
-    kl: Kl = Kl()
-    sampling: Sampling = Sampling()
-    clip: Annotated[float, Field(gt=0)] = 0.2
-    importance_cap: Annotated[float, Field(ge=1)] = Field(
-        2.0, description="largest weight that corrects a token for the sampler's other arithmetic"
-    )
-    value_clip: Annotated[float, Field(gt=0)] = 0.2
-    value_coefficient: Annotated[float, Field(gt=0)] = 0.1
-    gamma: Probability = 1.0
-    gae_lambda: Probability = 0.95
-    whiten_advantage: bool = Field(True, description="PPO: mean shift and scale, over the whole batch")
-    whiten_reward: bool = Field(False, description="scale only, no mean shift")
-    group_std: bool = Field(True, description="GRPO: divide by the group's deviation (Dr. GRPO: false)")
-    aggregation: Literal["token", "sequence", "constant"] = "token"
-    missing_end: MissingEnd = MissingEnd()
-    evaluate_every: Count = 10
-    max_bad_steps: Count = Field(3, description="stop after so many steps with NaN or infinity in a row")
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-
-    @model_validator(mode="after")
-    def _group(self) -> Online:
-        if self.algorithm in ("rloo", "grpo") and self.samples_per_prompt < 2:
-            raise ValueError(
-                f"samples_per_prompt is {self.samples_per_prompt}, but {self.algorithm} compares the samples"
-                " of one prompt: set it to 2 or more, or use algorithm: ppo"
-            )
-        samples = self.prompts_per_step * self.samples_per_prompt
-        if self.kl.controller == "adaptive" and self.kl.horizon <= 0.2 * samples:
-            raise ValueError(
-                f"kl.horizon is {self.kl.horizon}, but a step has {samples} samples:"
-                f" set it above {0.2 * samples:g}"
-            )
-        if self.minibatches > self.prompts_per_step:
-            raise ValueError(
-                f"minibatches is {self.minibatches}, more than prompts_per_step ({self.prompts_per_step})"
-            )
-        return self
 
 
 class Evaluate(Config):

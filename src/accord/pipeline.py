@@ -8,23 +8,16 @@ seconds.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import transformers
 
 import accord
 from accord import (
@@ -44,10 +37,12 @@ from accord.collect import collect, fitting_prompts
 from accord.config import Run
 from accord.disk import require_free
 from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
+from accord.inputs import Inputs, read_inputs
 from accord.judging import SimulatedAnnotators, judge_from, label_source
 from accord.judging.human import NOT_PEOPLE
 from accord.metrics import MetricsLog
-from accord.records import BadInput, Comparison, Demonstration, Finding, Pair, Prompt, write_jsonl
+from accord.records import Comparison, Finding, Pair, Prompt, write_jsonl
+from accord.run_folder import clear, only_one, write_lock
 from accord.scoring.reward_model import RewardModelScorer
 from accord.store import LabelStore
 from accord.streams import stream_seed
@@ -55,18 +50,6 @@ from accord.workspace import Workspace
 
 logger = logging.getLogger("accord")
 Until = Literal["sft", "reward", "evidence"]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a run reads, split by prompt."""
-
-    demonstrations: tuple[Demonstration, ...]
-    train_prompts: tuple[Prompt, ...]
-    test_prompts: tuple[Prompt, ...]
-    comparisons: tuple[Comparison, ...]
-    test_comparisons: tuple[Comparison, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -130,63 +113,6 @@ class _Running:
         return hit
 
 
-def read_inputs(run: Run) -> Inputs:
-    """Read and check all data before anything expensive.
-
-    Raises:
-        BadInput: missing or damaged files, nothing to sample from, test prompts that are in the training set.
-    """
-    data, notes = run.data, []
-    demonstrations: tuple[Demonstration, ...] = ()
-    if run.sft is not None:
-        if data.demonstrations is None:
-            raise BadInput(
-                "sft needs data.demonstrations: give a file, or set sft: null to start from the model"
-                " as it is"
-            )
-        read = formats.read_demonstrations(data.demonstrations)
-        demonstrations = read.rows
-        notes.append(f"{len(read.rows)} demonstrations ({read.format})")
-    if data.prompts is None:
-        raise BadInput("there are no prompts to sample from: give data.prompts")
-    prompts = formats.read_prompts(data.prompts).rows
-    if data.test_prompts is not None:
-        train, test = prompts, formats.read_prompts(data.test_prompts).rows
-    else:
-        train, test = prompts, ()
-    comparisons: tuple[Comparison, ...] = ()
-    test_comparisons: tuple[Comparison, ...] = ()
-    if data.comparisons is not None:
-        found = formats.read_comparisons(data.comparisons)
-        comparisons = found.rows
-        notes.append(f"{len(found.rows)} comparisons ({found.format})")
-    if data.test_comparisons is not None:
-        test_comparisons = formats.read_comparisons(data.test_comparisons).rows
-    if data.test_prompts is None:  # a prompt that is learned from elsewhere cannot be held out
-        learned = {d.prompt.key for d in demonstrations} | {c.prompt.key for c in comparisons}
-        fresh = [p for p in prompts if p.key not in learned]
-        split = formats.split_by_prompt(fresh, data.test_fraction, key=lambda p: p.key, seed=run.seed)
-        held = {p.key for p in split[1]}
-        train = tuple(p for p in prompts if p.key not in held)
-        test = tuple(split[1])
-    if not test:
-        raise BadInput("no prompt is left to evaluate on: give data.test_prompts or more data.prompts")
-    _refuse_overlap("test prompts", [p.key for p in test], "the prompts", [p.key for p in train])
-    if test_comparisons:
-        keys = [c.prompt.key for c in test_comparisons]
-        _refuse_overlap("test comparisons", keys, "the comparisons", [c.prompt.key for c in comparisons])
-        if run.judge is not None:  # answers to these prompts are labelled, and learned from
-            _refuse_overlap("test comparisons", keys, "the prompts", [p.key for p in train])
-    _refuse_overlap(
-        "test prompts", [p.key for p in test], "the demonstrations", [d.prompt.key for d in demonstrations]
-    )
-    _refuse_overlap(
-        "test prompts", [p.key for p in test], "the comparisons", [c.prompt.key for c in comparisons]
-    )
-    notes.append(f"{len(train)} prompts to train on, {len(test)} held out")
-    return Inputs(demonstrations, tuple(train), tuple(test), comparisons, test_comparisons, tuple(notes))
-
-
 def cost(run: Run, inputs: Inputs) -> Estimate:
     """Memory and time of a run on these inputs, nothing trained and nothing written.
 
@@ -198,15 +124,6 @@ def cost(run: Run, inputs: Inputs) -> Estimate:
         run, tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.test_prompts, inputs.comparisons
     )
     return estimate(run, sizes(tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.comparisons))
-
-
-def _refuse_overlap(what: str, keys: Sequence[str], where: str, others: Sequence[str]) -> None:
-    shared = set(keys) & set(others)
-    if shared:
-        raise BadInput(
-            f"{len(shared)} of the {what} are also among {where}: remove them from one side"
-            " (`accord data check FILE --against OTHER` lists them)"
-        )
 
 
 def run(
@@ -236,9 +153,9 @@ def run(
         torch.set_num_threads(settings.threads)
     inputs = read_inputs(settings)
     expected = cost(settings, inputs)  # before anything is cleared or written: a typo must not cost a run
-    with _only_one(out):
+    with only_one(out):
         if fresh:
-            _clear(out)
+            clear(out)
         recorded = out / "config.yaml"
         text = config.dump(settings)
         recorded.write_text(text, encoding="utf-8")
@@ -258,7 +175,7 @@ def run(
             try:
                 return _rounds(running, inputs, began, until)
             finally:
-                _write_lock(running, began)
+                write_lock(out, settings, running.stages, began)
                 _report(out)
 
 
@@ -283,7 +200,13 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
 
     # 1. Supervised fine-tuning: the policy that everything is compared with.
     base_key = checkpoints.key(
-        "base", run.model.model_dump(mode="json"), start, run.seed, str(dtype), _threads(), accord.__version__
+        "base",
+        run.model.model_dump(mode="json"),
+        start,
+        run.seed,
+        str(dtype),
+        torch.get_num_threads(),
+        accord.__version__,
     )
     sft_key, sft_folder = _sft(running, inputs, start, tokenizer, dtype, base_key, limits)
 
@@ -571,73 +494,3 @@ def _label_source(run: Run) -> str:
         return f"people (file {Path(run.data.comparisons).name})"
     assert run.judge is not None  # the configuration wants comparisons or a judge
     return label_source(run.judge)
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
-
-
-@contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Two processes on one run directory would overwrite each other."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(f"{out} is a file, a run needs a directory: give another --out") from None
-    except OSError as error:
-        raise BadInput(f"{out} cannot be made ({error.strerror}): give another --out") from None
-    with open(out / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(
-                f"another accord process is working in {out}: wait for it, or give another --out"
-            ) from None
-        yield
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier run left, only names that accord writes; labels are people's time and stay."""
-    labels = out / "labels.db"
-    if labels.exists():
-        number = next(n for n in range(1, 10**6) if not (out / f"labels.before-{n}.db").exists())
-        for end in ("", "-wal", "-shm"):  # what SQLite keeps beside the file belongs to it
-            beside = out / f"labels.db{end}"
-            if beside.exists():
-                beside.rename(out / f"labels.before-{number}.db{end}")
-        logger.warning("the labels of the earlier run are kept in %s", out / f"labels.before-{number}.db")
-    for name in ("sft", "unfinished", "tensorboard"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for path in out.glob("round-*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for pattern in ("metrics.jsonl", "report.*", "accord.lock.json", "events.jsonl", "config.yaml"):
-        for path in out.glob(pattern):
-            path.unlink()
-
-
-def _write_lock(running: _Running, began: float) -> None:
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    values = {
-        "accord": accord.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "threads": _threads(),
-        "dtype": str(models.resolve_dtype(running.run.model.dtype)).removeprefix("torch."),
-        "seed": running.run.seed,
-        "git": commit or None,
-        "command": " ".join(["accord", *sys.argv[1:]]),
-        "started": began,
-        "finished": time.time(),
-        "stages": running.stages,
-    }
-    path = running.out / "accord.lock.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    os.replace(temporary, path)

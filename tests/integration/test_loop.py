@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from accord import config, pipeline
+from accord import config, inputs, pipeline
 from accord.config import Run
 from accord.records import BadInput, WaitingForLabels
 from accord.store import LabelStore
@@ -135,7 +135,7 @@ def test_labels_that_exist_replace_the_first_collection(settings, tmp_path):
 def test_test_prompts_in_the_training_set_are_refused(settings):
     settings["data"] |= {"test_prompts": settings["data"]["prompts"]}
     with pytest.raises(BadInput, match="24 of the test prompts are also among the prompts"):
-        pipeline.read_inputs(config.validate(Run, settings))
+        inputs.read_inputs(config.validate(Run, settings))
 
 
 def test_test_comparisons_on_prompts_that_a_judge_labels_are_refused(settings, tmp_path):
@@ -146,4 +146,4 @@ def test_test_comparisons_on_prompts_that_a_judge_labels_are_refused(settings, t
     (tmp_path / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings["data"] |= {"test_comparisons": str(tmp_path / "held.jsonl")}
     with pytest.raises(BadInput, match="of the test comparisons are also among the prompts"):
-        pipeline.read_inputs(config.validate(Run, settings))
+        inputs.read_inputs(config.validate(Run, settings))

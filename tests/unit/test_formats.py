@@ -419,7 +419,7 @@ def test_the_same_rows_from_every_kind_of_file(tmp_path: Path, name: str) -> Non
         else:
             text += "".join(json.dumps(row, ensure_ascii=False) + "\r\n\n" for row in ROWS)
         data = text.encode("utf-8")
-        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        path.write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
     read = read_comparisons(path)
     assert [(r.prompt.text, r.pair.a.text, r.pair.b.text) for r in read.rows] == [
         tuple(row.values()) for row in ROWS
@@ -457,7 +457,7 @@ GOOD_LINE = json.dumps(GOOD).encode() + b"\n"
         ("f.jsonl", GOOD_LINE + b'{"x": NaN}\n', "line 2: NaN is not JSON: write null"),
         ("f.jsonl", GOOD_LINE + b"[" * 200_000 + b"\n", "line 2: not usable JSON (nested too deeply)"),
         ("f.jsonl", b'{"text": "x", "label": 1}\n', "the columns (label, text) are no comparisons format"),
-        ("f.jsonl.gz", gzip.compress(GOOD_LINE * 50)[:-20], "cut off inside its gzip stream"),
+        ("f.jsonl.gz", gzip.compress(GOOD_LINE * 50, mtime=0)[:-20], "cut off inside its gzip stream"),
         ("f.jsonl.gz", b"\x1f\x8b" + b"x" * 40, "is damaged gzip"),
         ("f.jsonl.gz", GOOD_LINE, "ends in .gz but is not gzip"),
         ("f.json", b'[{"a": 1}, ', "is not a JSON array"),

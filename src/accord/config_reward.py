@@ -1,0 +1,70 @@
+"""How a reward model is trained, and what it must show before a policy is optimised against it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from accord.config_base import Config, Count, Optimizer, Probability, Weights
+
+
+class Reward(Config):
+    epochs: Annotated[int, Field(ge=0)] = Field(2, description="0: the fitted head alone (head_start: probe)")
+    head_start: Literal["normal", "probe"] = Field(
+        "normal", description="normal: N(0, 1/√(d+1)); probe: fitted to the frozen hidden states first"
+    )
+    pairs_per_step: Count = 32
+    weights: Weights = Weights()
+    optimizer: Optimizer = Optimizer(learning_rate=5e-5, warmup_steps=5, schedule="linear")
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    centering: Annotated[float, Field(ge=0)] = 1e-2
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    ties: Literal["drop", "half", "rao_kupper", "davidson"] = Field(
+        "drop", description="half: a tie is a soft label of one half"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    minimum_pairs: Count = 50
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+    @model_validator(mode="after")
+    def _trained(self) -> Reward:
+        if self.epochs == 0 and self.head_start == "normal":
+            raise ValueError(
+                "epochs is 0 and the head is random: set epochs to 1 or more, or head_start: probe"
+            )
+        return self
+
+
+class Gate(Config):
+    """What a reward model must show before a policy is optimised against it (docs/decisions/020)."""
+
+    minimum_pairs: Count = Field(100, description="fewer held-out pairs: a warning")
+    accuracy_above: Probability = Field(
+        0.5, description="lower end of the accuracy's interval; else rejected"
+    )
+    gain_over_length: float = Field(
+        0.0,
+        description="accuracy beyond the best length rule: below it rejected, lower end below it warned",
+    )
+    gain_over_words: float = Field(
+        0.0, description="accuracy beyond a bag of words: lower end of its interval at or below it is warned"
+    )
+    exploitable_share: Probability = Field(
+        0.5,
+        description="share of answers whose score an edit raises: lower end above it counts as exploitable",
+    )
+    warned_rise: Annotated[float, Field(ge=0)] = Field(
+        0.1,
+        description="mean rise by an exploitable addition, in deviations of the score; lower end",
+    )
+    rejected_rise: Annotated[float, Field(ge=0)] = Field(1.0, description="as warned_rise, but rejects")
+    maximum_calibration_error: Probability = Field(0.1, description="above: a warning")
+    maximum_length_correlation: Probability = Field(
+        0.3,
+        description="partial correlation of score and length, end nearest to 0; above: a warning",
+    )
+    maximum_unscorable: Probability = Field(
+        0.01, description="share of pairs without a finite score; else rejected"
+    )
+    stop_on_reject: bool = Field(True, description="the pipeline stops before RL")
