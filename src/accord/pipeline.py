@@ -252,8 +252,8 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 reward_key,
                 run.online.model_dump(mode="json"),
                 run.evaluate.model_dump(mode="json"),
-                [p.key for p in train_prompts],
-                [p.key for p in test_prompts],
+                [(p.key, p.to_json()) for p in train_prompts],
+                [(p.key, p.to_json()) for p in test_prompts],
             )
             evaluations, best_of = _optimise(
                 running, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key
@@ -310,7 +310,7 @@ def _collect(
     run, name = running.run, f"round-{round}/pairs"
     settings = run.collect
     key = checkpoints.key(
-        "pairs", policy_key, settings.model_dump(mode="json"), [p.key for p in prompts], round
+        "pairs", policy_key, settings.model_dump(mode="json"), [(p.key, p.to_json()) for p in prompts], round
     )
     folder = running.out / name
 

@@ -83,6 +83,17 @@ def test_a_used_folder_gives_the_bits_of_a_new_one(settings, tmp_path):
     assert bytes_of(used) == bytes_of(new)
 
 
+def test_other_white_space_in_the_prompts_is_other_input(settings, tmp_path):
+    """A prompt's key ignores white space, for splits; what the model reads is not the same."""
+    out = tmp_path / "run"
+    pipeline.run(config.validate(Run, settings), out, quiet=True, until="reward")
+    file = Path(settings["data"]["prompts"])
+    file.write_text(file.read_text().replace(" cat?", "  cat?"))
+    pipeline.run(config.validate(Run, settings), out, quiet=True, until="reward")
+    stages = json.loads((out / "accord.lock.json").read_text())["stages"]
+    assert {s["stage"]: s["cached"] for s in stages}["round-0/pairs"] is False
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_the_other_algorithms_and_plain_transformers(settings, tmp_path, algorithm):
     settings["online"] |= {"algorithm": algorithm}
