@@ -24,21 +24,10 @@ from accord.preference_losses import bradley_terry
 SURE = -1e-6  # a mean log-probability above it is taken as this: the odds of a certain answer are infinite
 
 
-def response_logps(logp_BT: Tensor, mask_BT: Tensor, *, mean: bool = False) -> Tensor:
-    """Log-probability of each response, (B,): the sum over its tokens, or their mean.
-
-    Raises:
-        ValueError: a response without a token, whose mean there is not.
-    """
+def response_logps(logp_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Log-probability of each response, (B,): the sum over its tokens, nats."""
     check_axes(logp_BT=logp_BT, mask_BT=mask_BT)
-    used_BT = mask_BT != 0
-    sum_B = torch.where(used_BT, logp_BT, 0.0).sum(1)
-    if not mean:
-        return sum_B
-    length_B = used_BT.sum(1)
-    if not bool((length_B > 0).all()):
-        raise ValueError("a response has no token inside the mask, so that its mean does not exist")
-    return sum_B / length_B
+    return torch.where(mask_BT != 0, logp_BT, 0.0).sum(1)
 
 
 def dpo(
@@ -161,12 +150,13 @@ def orpo(
     """
     _require_positive("odds_weight", odds_weight)
     check_axes(chosen_mean_logp_N=chosen_mean_logp_N, rejected_mean_logp_N=rejected_mean_logp_N)
-    log_odds_ratio_N = _log_odds(chosen_mean_logp_N) - _log_odds(rejected_mean_logp_N)
+    log_odds_ratio_N = log_odds(chosen_mean_logp_N) - log_odds(rejected_mean_logp_N)
     term_N = -chosen_mean_logp_N + odds_weight * functional.softplus(-log_odds_ratio_N)
     return weighted_mean(term_N, None, count)
 
 
-def _log_odds(logp_N: Tensor) -> Tensor:
+def log_odds(logp_N: Tensor) -> Tensor:
+    """log p/(1 − p) of log p, nats; log p is taken as at most `SURE`."""
     logp_N = logp_N.clamp(max=SURE)
     return logp_N - torch.log(-torch.expm1(logp_N))
 
