@@ -40,12 +40,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSON file for every figure")
     parser.add_argument("--seeds", type=int, default=64, help="in the reported world")
-    parser.add_argument("--worlds", type=int, default=8, help="other worlds, 16 seeds each")
+    parser.add_argument(
+        "--worlds", type=int, nargs="*", default=list(range(9)), help="0: the reported one; others: 16 seeds"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    document = {}
-    for world in range(options.worlds + 1):
+    # Worlds of an earlier call stay: the list can be made in parts.
+    document = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+    for world in options.worlds:
         name, seeds = (f"world {world}", 16) if world else ("reported world", options.seeds)
         document[name] = [finding.to_json() for finding in measure(world, seeds, options.workers)]
         options.out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ class Simulated(Config):
     """Simulated annotators: a stand-in for people that says so wherever it appears."""
 
     kind: Literal["simulated"] = "simulated"
-    gold: Literal["positivity", "positivity_brief"] = Field(
+    gold: Literal["positivity", "positivity_brief", "positivity_sincere"] = Field(
         "positivity", description="the hidden utility; no training stage may read it"
     )
     annotators: Count = 5
@@ -28,6 +28,10 @@ class Simulated(Config):
         0.05, description="Rao-Kupper threshold, in units of gold"
     )
     length_bias: float = Field(0.0, description="units of gold that annotators give per extra 10 words")
+    phrases: tuple[str, ...] = Field((), description="what phrase_bias is about; any case")
+    phrase_bias: float = Field(
+        0.0, description="units of gold that annotators give each time an answer has one of the phrases"
+    )
     side_bias: float = Field(0.0, description="units of gold that annotators give to the left answer")
 
     @model_validator(mode="after")
@@ -36,6 +40,10 @@ class Simulated(Config):
             raise ValueError(
                 f"labels_per_pair is {self.labels_per_pair}, but there are {self.annotators} annotators"
             )
+        if self.phrase_bias and not any(self.phrases):
+            raise ValueError(f"phrase_bias is {self.phrase_bias:g}, but phrases is empty: name the phrases")
+        if "" in self.phrases:
+            raise ValueError("phrases has an empty phrase, which is everywhere: leave it out")
         return self
 
 

@@ -15,7 +15,7 @@ import pytest
 import accord
 from accord.config import FileJudge, Simulated, validate
 from accord.judging import Judge, SimulatedAnnotators, judge_from
-from accord.judging.gold import GOLDS, positivity, rambling, repetition, utility
+from accord.judging.gold import GOLDS, phrases, positivity, rambling, repetition, utility
 from accord.records import BadInput, Pair, Prompt, Response, Side
 from accord.store import LabelStore
 
@@ -73,7 +73,16 @@ def test_positivity_brief_is_the_difference() -> None:
 def test_an_unknown_gold_is_refused() -> None:
     with pytest.raises(BadInput, match="'wisdom': choose one of positivity, positivity_brief"):
         utility("wisdom", ["x"])
-    assert set(GOLDS) == {"positivity", "positivity_brief"}
+    assert set(GOLDS) == {"positivity", "positivity_brief", "positivity_sincere"}
+
+
+def test_stock_phrases_cost_one_unit_each() -> None:
+    text = "As every expert agrees, as the studies have shown, as every EXPERT agrees"
+    np.testing.assert_allclose(phrases([text, "an expert"], ["as every expert agrees"]), [2, 0])
+    # 13 words are free of charge; of 11 three-grams "as every expert" comes again, and no other: "agrees,"
+    # has a comma the first time
+    charge = 3 + 1 / 11
+    np.testing.assert_allclose(utility("positivity_sincere", [text]), positivity([text]) - charge)
 
 
 def test_length_biased_annotators_are_truly_misspecified() -> None:
@@ -129,6 +138,12 @@ def test_length_biased_annotators_are_truly_misspecified() -> None:
             {"side_bias": -0.5, "tie_margin": 0},
             {"a": 0.11920, "b": 0.88080, "tie": 0},
         ),
+        # each occurrence counts: 2 × .125 / .25 → σ(1)
+        (
+            ("the lamp, The Lamp", "the table"),
+            {"phrases": ("the lamp",), "phrase_bias": 0.125, "tie_margin": 0},
+            {"a": 0.73106, "b": 0.26894, "tie": 0},
+        ),
     ],
 )
 def test_verdicts_follow_bradley_terry_with_rao_kupper_ties(
@@ -145,6 +160,13 @@ def test_side_bias_follows_the_side_and_not_the_name() -> None:
     annotators = SimulatedAnnotators(Simulated(reliability_spread=0, tie_margin=0, side_bias=0.25), seed=5)
     found = shares(annotators, pairs_of("the chair", "the table", 4000, left="b"))
     assert_frequencies(found, {"a": 0.26894, "b": 0.73106}, 4000)
+
+
+def test_a_bias_for_phrases_names_them() -> None:
+    with pytest.raises(BadInput, match=r"phrase_bias is 0\.5, but phrases is empty"):
+        validate(Simulated, {"phrase_bias": 0.5})
+    with pytest.raises(BadInput, match="phrases has an empty phrase"):
+        validate(Simulated, {"phrase_bias": 0.5, "phrases": ["a", ""]})
 
 
 @pytest.mark.parametrize("bias", ["length_bias", "side_bias"])

@@ -2,7 +2,8 @@
 
 Annotator j perceives in answer x the utility
 
-    u(x) = gold(x) + length_bias * words(x) / 10 + side_bias * [x is shown on the left]
+    u(x) = gold(x) + length_bias * words(x) / 10 + phrase_bias * (how often x has one of the phrases)
+           + side_bias * [x is shown on the left]
 
 and compares by Bradley-Terry with Rao-Kupper ties (Rao and Kupper 1967; threshold exp(tie_margin / t_j)):
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from accord.config import Simulated
-from accord.judging.gold import utility
+from accord.judging.gold import phrases, utility
 from accord.records import Comparison, Pair, Response, Verdict, content_hash
 from accord.store import LabelStore
 
@@ -64,7 +65,8 @@ class SimulatedAnnotators:
     def _perceived(self, responses: Sequence[Response]) -> NDArray[np.float64]:
         texts = [response.text for response in responses]
         words_N = np.array([len(text.split()) for text in texts], dtype=np.float64)
-        return utility(self.config.gold, texts) + self.config.length_bias * words_N / 10
+        liked_N = self.config.phrase_bias * phrases(texts, self.config.phrases)
+        return utility(self.config.gold, texts) + self.config.length_bias * words_N / 10 + liked_N
 
     def _probabilities(
         self, difference_N: NDArray[np.float64], inverse_temperature: float
