@@ -1,0 +1,75 @@
+"""The experiments of docs/shown.md: which arms, which seeds, what is kept of a run, what is said of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shown_planted import HACKS, measure_planted, summary_planted
+
+from accord.config import Run
+from accord.judging.gold import AUTHORITY, FLATTERY
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    arm: str
+    seed: int
+    development: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe of recipes/shown with what is varied.
+
+    Attributes:
+        arms: overrides by name.
+        plan: the documentation's runs, development first; () means every arm with seeds 0, 1 and 2.
+        tiny: overrides for the model of a million weights.
+    """
+
+    name: str
+    arms: dict[str, list[str]]
+    measure: Callable[[Path, Sequence[Row], Run], Row]
+    summary: Callable[[Sequence[Row]], tuple[str, str]]
+    plan: tuple[Job, ...] = ()
+    tiny: tuple[str, ...] = ()
+    always_tiny: bool = False
+    seeds: tuple[int, ...] = field(default=(0, 1, 2))
+
+
+def _phrases(phrases: Sequence[str], bias: float) -> list[str]:
+    return [f"judge.phrases={list(phrases)}", f"judge.phrase_bias={bias}"]
+
+
+PLANTED = Experiment(
+    name="planted",
+    arms={
+        "clean": [],
+        "length": ["judge.length_bias=1.5"],
+        "flattery": _phrases(FLATTERY, 2.0),
+        "phrase": _phrases(AUTHORITY[:1], 2.0),
+    },
+    measure=measure_planted,
+    summary=summary_planted,
+    plan=(
+        *(Job("clean", seed, development=True) for seed in range(100, 120)),
+        *(Job("clean", seed) for seed in range(20)),
+        *(Job(HACKS[seed % 3], seed) for seed in range(20)),
+    ),
+    always_tiny=True,
+)
+
+EXPERIMENTS = {one.name: one for one in (PLANTED,)}
+
+
+def jobs(experiment: Experiment, seeds: Sequence[int] | None, arms: Sequence[str] | None) -> list[Job]:
+    """What is to be run: the plan, or the arms and seeds that were asked for."""
+    if experiment.plan and seeds is None:
+        return [job for job in experiment.plan if not arms or job.arm in arms]
+    chosen = arms or list(experiment.arms)
+    return [Job(arm, seed, development=seed >= 100) for seed in (seeds or experiment.seeds) for arm in chosen]
