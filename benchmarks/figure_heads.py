@@ -102,7 +102,7 @@ def fit(
 
 def folds_of(keys: Sequence[str], seed: int, folds: int = FOLDS) -> FloatArray:
     """A fold for each row, whole keys together, in nearly equal numbers of keys."""
-    unique = sorted(set(keys), key=lambda key: content_hash("figure fold", seed, key))
+    unique = sorted(set(keys), key=lambda key: content_hash("figure fold", str(seed), key))
     place = {key: i % folds for i, key in enumerate(unique)}
     return np.array([place[key] for key in keys])
 

@@ -104,6 +104,29 @@ def annotator_bradley_terry(
     return weighted_mean(term_N, weight_N, count)
 
 
+def annotator_prior(
+    inverse_temperature_J: Tensor,
+    side_J: Tensor,
+    *,
+    mean: float = 1.0,
+    deviation: float = 2.0,
+    side_deviation: float = 1.0,
+    count: Count,
+) -> Tensor:
+    """Minus the log prior of annotators' parameters, without constants, over the labels' global count.
+
+    β_j ~ N(mean, deviation²), side_j ~ N(0, side_deviation²): beside `annotator_bradley_terry`, whose sum
+    over all labels is divided by the same count, the posterior's maximum over scores and annotators together.
+    The mean above 0 says that most annotators answer the question as it was put; without it the scores of all
+    answers could change sign together with every β.
+    """
+    check_axes(inverse_temperature_J=inverse_temperature_J, side_J=side_J)
+    if not (deviation > 0 and side_deviation > 0):
+        raise ValueError(f"deviations are {deviation} and {side_deviation}: both must be above 0")
+    away = ((inverse_temperature_J - mean) / deviation).square() + (side_J / side_deviation).square()
+    return 0.5 * away.sum() / count
+
+
 def rao_kupper_log_probabilities(difference_N: Tensor, log_threshold: Tensor) -> Tensor:
     """Log-probabilities of (a wins, b wins, tie), (N, 3) (Rao and Kupper 1967).
 

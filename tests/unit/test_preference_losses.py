@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from accord.preference_losses import (
     annotator_bradley_terry,
+    annotator_prior,
     bradley_terry,
     centering_penalty,
     davidson,
@@ -124,6 +125,15 @@ def test_annotator_gradients_and_refusals():
         annotator_bradley_terry(d, f64([1.0, math.nan]), beta, side)
     with pytest.raises(ValueError, match="side_N has N = 3"):
         annotator_bradley_terry(d, label, beta, zeros(3).double())
+
+
+def test_the_annotator_prior_by_hand():
+    # β = 3 is one deviation of 2 from 1, β = 1 none; side −2 is two of its: (1² + 2²) / 2, over 5 labels
+    beta, side = f64([3.0, 1.0], True), f64([-2.0, 0.0], True)
+    assert_close(annotator_prior(beta, side, count=5), f64(0.5))
+    assert torch.autograd.gradcheck(lambda *x: annotator_prior(*x, count=5), (beta, side))
+    with pytest.raises(ValueError, match="both must be above 0"):
+        annotator_prior(beta, side, deviation=0.0, count=5)
 
 
 # Ties
