@@ -10,7 +10,7 @@ from typing import Any
 import figure_heads as heads
 import numpy as np
 import torch
-from figure_bench import Bench, Log, difference, keys_of, margins, rounded, spread, wins
+from figure_bench import CONTEXT, Bench, Log, difference, keys_of, margins, rounded, spread, wins
 
 from accord import config, reward_model
 from accord.batches import Group
@@ -26,7 +26,7 @@ CURVE_SIZES = 6  # halves of the largest
 def top_margins(
     bench: Bench,
     head_H: FloatArray,
-    training: tuple[Sequence[Comparison], Sequence[Group]],
+    training: Sequence[Comparison],
     test: tuple[Sequence[Comparison], Sequence[Group]],
     seed: int,
 ) -> tuple[FloatArray, dict[str, float]]:
@@ -39,11 +39,10 @@ def top_margins(
         optimizer=config.Optimizer(learning_rate=1e-5, warmup_steps=5, schedule="linear"),
         head_learning_rate=1e-5,
     )
-    rows, groups = training
-    examples = [
-        reward_model.Example(group, reward_model.OUTCOME[row.verdict])
-        for row, group in zip(rows, groups, strict=True)
-    ]
+    examples, kept = reward_model.encode(
+        bench.tokenizer, training, settings, CONTEXT, CONTEXT, context=CONTEXT
+    )
+    assert len(kept) == len(training)  # those that do not fit were left out before
     model = reward_model.new(bench.location, bench.dtype, bench.tokenizer, seed)
     steps = -(-len(examples) // settings.pairs_per_step)
     trainer = reward_model.RewardTrainer(model, bench.tokenizer, settings, steps, seed)
@@ -79,7 +78,7 @@ def hh_data(bench: Bench) -> tuple[Any, Any]:
 
 
 def hh(bench: Bench, seeds: int, log: Log) -> None:
-    (train, groups, state), (dev, dev_groups, dev_state) = hh_data(bench)
+    (train, _, state), (dev, dev_groups, dev_state) = hh_data(bench)
     width_H = spread(state)
     x, x_dev = difference(state, width_H), difference(dev_state, width_H)
     target, keys = wins(train), keys_of(train)
@@ -107,9 +106,7 @@ def hh(bench: Bench, seeds: int, log: Log) -> None:
     for seed in range(seeds if bench.top_layers else 0):
         if not log.has(arm="top", seed=seed):
             bench.deadline.check()
-            margin, told = top_margins(
-                bench, head.weight_H / width_H, (train, groups), (dev, dev_groups), seed
-            )
+            margin, told = top_margins(bench, head.weight_H / width_H, train, (dev, dev_groups), seed)
             log.write(
                 arm="top",
                 seed=seed,

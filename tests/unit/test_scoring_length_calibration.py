@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,9 +160,13 @@ def test_a_curve_survives_its_file(tmp_path) -> None:
     path = curve.save(tmp_path)
     assert path.name == "length_curve.json"
     assert LengthCurve.load(path) == curve
+    tokens = replace(curve, unit="tokens")
+    assert LengthCurve.from_json(tokens.to_json()) == tokens
+    with pytest.raises(BadInput, match="is of tokens, and texts have characters"):
+        LengthCalibratedScorer(FunctionScorer(lambda p, r: [0.0]), tokens)
     for damage in (
         {"format": 2},
-        {"unit": "tokens"},
+        {"unit": "words"},
         {"bias_K": [1.0]},
         {"length_K": [2, 1]},
         {"answers": None},

@@ -20,6 +20,7 @@ from accord.diagnostics.reward_floors import floor_table, measured_floors
 from accord.diagnostics.reward_slices import slices
 from accord.diagnostics.statistics import FloatArray, cluster_bootstrap
 from accord.records import BadInput, Comparison
+from accord.reward_annotators import described, fit_before
 
 HISTOGRAM_BINS = 24
 # A spread this small against the scores' size is round-off: every response has the same score.
@@ -85,6 +86,14 @@ def _scores(score_N2: FloatArray, chose_a_N: FloatArray) -> dict[str, Any]:
             "rejected": np.histogram(rejected_N, edges)[0].tolist(),
         },
     }
+
+
+def _annotators(rows: Sequence[Comparison]) -> dict[str, Any] | None:
+    """Each annotator's inverse temperature and side bias; None where the labels cannot tell them apart."""
+    try:
+        return described(fit_before(rows))
+    except BadInput:
+        return None
 
 
 def _usable(pairs: ScoredPairs) -> tuple[list[Comparison], FloatArray, int]:
@@ -166,6 +175,7 @@ def evaluate(
         },
         "length": length_reliance(margin_N, gap_N, prompts, samples, seed),
         "ceiling": ceiling(every, samples, seed),
+        "annotators": _annotators(every),
         "ties": {"count": counts["ties"], "mean_gap": _tie_margin(pairs)},
         "decided_mean_gap": float(np.abs(margin_N).mean()),
         "slices": slices(rows, every, margin_N, right_N, floors.correct, samples, seed),

@@ -117,7 +117,32 @@ def people_panel(card: Mapping[str, Any]) -> CardPanel:
         for one in found["by_annotator"][:MOST_ANNOTATORS]
     )
     tables = [Table("Annotators, the least agreeing first", columns, rows)] if rows else []
-    return CardPanel("people", "How far do people agree?", sentence, [], figures, tables)
+    model = card.get("annotators")
+    note = ""
+    if model:
+        tables.append(_annotator_table(model["annotators"]))
+        sentence += " " + " ".join(map(clean, model["warnings"])) if model["warnings"] else ""
+        note = (
+            "Inverse temperature: how sharply somebody’s answers follow the difference that all labels show;"
+            " 0 is a random clicker, below 0 the question was answered the wrong way round. Side: log-odds"
+            " towards the answer on the left."
+        )
+    return CardPanel("people", "How far do people agree?", sentence, [], figures, tables, note)
+
+
+def _annotator_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    least = sorted(found, key=lambda one: one["inverse_temperature"])[:MOST_ANNOTATORS]
+    rows = tuple(
+        (
+            clean(one["name"]),
+            with_interval(one["inverse_temperature"], one["interval"], signed),
+            with_interval(one["side"], one["side_interval"], signed),
+            clean(one["reading"]),
+        )
+        for one in least
+    )
+    columns = ("annotator", "inverse temperature (95% interval)", "side (95% interval)", "reading")
+    return Table("Annotators by the model of their labels, the least sharp first", columns, rows)
 
 
 def calibration_panel(card: Mapping[str, Any]) -> CardPanel:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from accord.scoring.base import Scorer
 from accord.scoring.lowess import lowess
 
 FILE = "length_curve.json"
+Unit = Literal["characters", "tokens"]
 LEAST_ANSWERS = 20
 
 
@@ -33,10 +34,11 @@ class LengthCurve:
     """What answers of each length score on average, above the mean of all; straight between the knots.
 
     Attributes:
-        length_K: characters, ascending.
+        length_K: lengths in ``unit``, ascending.
         bias_K: score at that length minus the mean over all answers, so that the mean score stays.
         answers: how many answers it was fitted on.
         fraction, iterations: as they were given to `lowess`.
+        unit: of the lengths: characters of the text, or tokens (the end token counts).
     """
 
     length_K: tuple[float, ...]
@@ -44,15 +46,14 @@ class LengthCurve:
     answers: int
     fraction: float
     iterations: int
+    unit: Unit = "characters"
 
     def at(self, length_N: Any) -> FloatArray:
         """The bias at these lengths; beyond the lengths that were seen, that of the nearest one."""
         return np.asarray(np.interp(length_N, self.length_K, self.bias_K), dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": 1, "unit": "characters"} | {
-            name: getattr(self, name) for name in self.__dataclass_fields__
-        }
+        return {"format": 1} | {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_json(cls, value: Any) -> LengthCurve:
@@ -62,7 +63,7 @@ class LengthCurve:
             BadInput: anything else.
         """
         try:
-            if value["format"] != 1 or value["unit"] != "characters":
+            if value["format"] != 1 or value["unit"] not in ("characters", "tokens"):
                 raise ValueError("format or unit")
             curve = cls(
                 tuple(map(float, value["length_K"])),
@@ -70,6 +71,7 @@ class LengthCurve:
                 int(value["answers"]),
                 float(value["fraction"]),
                 int(value["iterations"]),
+                value["unit"],
             )
             ascending = bool((np.diff(curve.length_K) > 0).all())
             if not curve.length_K or len(curve.length_K) != len(curve.bias_K) or not ascending:
@@ -102,26 +104,44 @@ def fit_length_curve(
     Raises:
         BadInput: fewer than 20 answers, scores that are not finite, one length throughout.
     """
+    lengths = [len(text) for text in texts]
+    return fit_curve(lengths, score_N, "characters", fraction=fraction, iterations=iterations)
+
+
+def fit_curve(
+    lengths: Sequence[int], score_N: Any, unit: Unit, *, fraction: float = 2 / 3, iterations: int = 3
+) -> LengthCurve:
+    """As `fit_length_curve`, from lengths in the given unit."""
     scores = finite(score_N, "scores")
-    length_N = np.array([len(text) for text in texts], dtype=np.float64)
+    length_N = np.array(lengths, dtype=np.float64)
     if len(scores) != len(length_N) or len(scores) < LEAST_ANSWERS:
         raise BadInput(
             f"there are {len(scores)} scores of {len(length_N)} answers: a length curve needs {LEAST_ANSWERS}"
             " answers or more, with one score each"
         )
     if np.ptp(length_N) == 0:
-        raise BadInput(f"all answers have {length_N[0]:.0f} characters: there is no length to calibrate for")
+        raise BadInput(f"all answers have {length_N[0]:.0f} {unit}: there is no length to calibrate for")
     knot_K, value_K = lowess(length_N, scores, fraction=fraction, iterations=iterations)
     mean = float(np.interp(length_N, knot_K, value_K).mean())
     bias_K = value_K - mean
-    return LengthCurve(tuple(knot_K.tolist()), tuple(bias_K.tolist()), len(scores), fraction, iterations)
+    knots, biases = tuple(knot_K.tolist()), tuple(bias_K.tolist())
+    return LengthCurve(knots, biases, len(scores), fraction, iterations, unit)
+
+
+def _of_characters(curve: LengthCurve) -> LengthCurve:
+    if curve.unit != "characters":
+        raise BadInput(
+            f"this length curve is of {curve.unit}, and texts have characters: the reward model that it was"
+            " fitted with applies it by itself"
+        )
+    return curve
 
 
 class LengthCalibratedScorer:
     """A scorer with the curve taken off: score − curve(characters of the response)."""
 
     def __init__(self, scorer: Scorer, curve: LengthCurve) -> None:
-        self.scorer, self.curve = scorer, curve
+        self.scorer, self.curve = scorer, _of_characters(curve)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Sequence[float]:
         scores = np.asarray(self.scorer.score(prompts, responses), dtype=np.float64)
@@ -131,6 +151,7 @@ class LengthCalibratedScorer:
 
 def calibrated(pairs: ScoredPairs, curve: LengthCurve) -> ScoredPairs:
     """The same comparisons with the curve taken off their scores."""
+    curve = _of_characters(curve)
     length_N2 = np.array([[len(row.pair.a.text), len(row.pair.b.text)] for row in pairs.comparisons])
     return ScoredPairs(pairs.comparisons, pairs.score_N2 - curve.at(length_N2.reshape(-1, 2)))
 
