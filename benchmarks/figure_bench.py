@@ -53,7 +53,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 class Bench:
     """What every figure needs: the model's states, where results go, how long it may take."""
 
-    out: Path
     data: Path
     deadline: Deadline
     top_layers: int
@@ -66,7 +65,7 @@ class Bench:
         self.tokenizer = models.load_tokenizer(model, self.location)
         self.dtype = models.resolve_dtype(model.dtype)
         trunk = models.load_policy(self.location, self.dtype)
-        self.states: States = states(trunk, self.location, self.top_layers, self.out)
+        self.states: States = states(trunk, self.location, self.top_layers)
 
     def rows(self, name: str, max_rejects: int = 0) -> list[Comparison]:
         found = formats.read_comparisons(self.data / f"{name}.jsonl.gz", max_rejects=max_rejects)

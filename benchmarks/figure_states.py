@@ -1,7 +1,8 @@
 """Hidden states of a frozen language model, computed once and kept in files: what heads and top layers read.
 
 Reading the texts is nearly all of the work, and every seed, member and training size reads the same ones. A
-part is written as soon as it is done, so that a stopped run goes on where it was.
+part is written to accord's cache as soon as it is done, so that a stopped run goes on where it was, and runs
+beside each other take what the other has done. About 1 GB for HH; delete `figure-states` there afterwards.
 """
 
 from __future__ import annotations
@@ -53,9 +54,14 @@ class States:
         self._last: dict[tuple[Tokens, Tokens], Tensor] = {}
         self._prompt: dict[Tokens, Tensor] = {}
         self._response: dict[tuple[Tokens, Tokens], Tensor] = {}
+        self._read: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True)
-        for part in sorted(folder.glob("part-*.pt")):
+        self._refresh()
+
+    def _refresh(self) -> None:
+        for part in sorted(set(self.folder.glob("part-*.pt")) - self._read):
             self._take(torch.load(part))
+            self._read.add(part)
 
     def last(self, prompt: Tokens, response: Tokens) -> Tensor:
         """(H,) double, after the final norm, at the response's last token."""
@@ -72,24 +78,27 @@ class States:
     @torch.no_grad()
     def compute(self, groups: Sequence[Group], deadline: Deadline) -> None:
         """Whatever is not there yet, in order; raises OutOfTime between two parts."""
-        todo = self._missing(groups)
-        total = sum(batches.stream_length(group) for group in todo)
         done, began = 0, time.monotonic()
-        for run in batches.by_budget([batches.stream_length(group) for group in todo], TOKENS_PER_PART):
+        while todo := self._missing(groups):
             deadline.check()
-            part = [todo[i] for i in run]
+            lengths = [batches.stream_length(group) for group in todo]
+            runs = batches.by_budget(lengths, TOKENS_PER_PART)
+            # Not the first: a run beside this one would be at the same place.
+            chosen = runs[os.getpid() % len(runs)]
+            part = [todo[i] for i in chosen]
             packed = batches.pack(part, models.device())
             trunk_TH = self.tower.trunk(packed)
             last_BH = self.tower.hidden(packed, trunk_TH)[packed.last_B]
             found = {"groups": [(g.prompt, g.responses) for g in part], "last": last_BH, "trunk": trunk_TH}
-            number = len(list(self.folder.glob("part-*.pt")))
-            torch.save(found, self.folder / "unfinished")
-            os.replace(self.folder / "unfinished", self.folder / f"part-{number:05d}.pt")
-            self._take(found)
-            done += sum(batches.stream_length(group) for group in part)
-            seconds = time.monotonic() - began
-            left = seconds / done * (total - done) / 60
-            note = f"states {done}/{total} tokens, {done / seconds:.0f} tokens/s, {left:.1f} min left"
+            name = f"{len(self._read):05d}-{os.getpid()}"
+            torch.save(found, self.folder / f"unfinished-{name}")
+            os.replace(self.folder / f"unfinished-{name}", self.folder / f"part-{name}.pt")
+            self._refresh()
+            read = sum(lengths[i] for i in chosen)
+            done += read
+            seconds, rest = time.monotonic() - began, sum(lengths) - read
+            left = seconds / done * rest / 60
+            note = f"states: {rest} tokens left, {done / seconds:.0f} tokens/s, {left:.1f} min"
             print(note, file=sys.stderr, flush=True)
 
     def _missing(self, groups: Sequence[Group]) -> list[Group]:
@@ -118,7 +127,7 @@ class States:
                 self._response[prompt, response] = next(parts)
 
 
-def states(model: Any, location: str, top_layers: int, out: Path) -> States:
-    """Kept under ``out/states``, a folder for each model, number format and number of top layers."""
+def states(model: Any, location: str, top_layers: int) -> States:
+    """Kept in accord's cache, a folder for each model, number format and number of top layers."""
     key = checkpoints.key("figure states", location, str(model.dtype), top_layers)
-    return States(model, top_layers, out / "states" / key[:12])
+    return States(model, top_layers, models.cache_folder() / "figure-states" / key[:12])

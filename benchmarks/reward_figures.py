@@ -9,7 +9,7 @@
 
 Every result is a line of OUT/FIGURE.jsonl with the margins of its held-out pairs; what is there is not done
 again, so the same command goes on after a stop (``--minutes`` stops it). The frozen model reads every text
-once (OUT/states), for all seeds, sizes and figures. Two kinds of model stand on that:
+once (kept in accord's cache), for all seeds, sizes and figures. Two kinds of model stand on that:
 
 - ``head``: a head fitted to the frozen states by accord's losses, its ridge by folds of prompts; what
   ``reward: {head_start: probe, epochs: 0}`` trains.
@@ -55,9 +55,7 @@ def main() -> None:
     if given.figure:
         if given.data is None:
             parser.error("--data is needed: the folder that holds the comparisons")
-        bench = Bench(
-            given.out, given.data, Deadline(given.minutes), given.top_layers, given.pairs, given.model
-        )
+        bench = Bench(given.data, Deadline(given.minutes), given.top_layers, given.pairs, given.model)
         log = Log(given.out, given.figure)
         try:
             FIGURES[given.figure](bench, given.seeds, log)
