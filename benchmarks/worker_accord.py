@@ -167,10 +167,10 @@ def _watch_online(timer: PhaseTimer, trainer: online.OnlineTrainer) -> None:
     watched.reference_logps = timer.wrap("reference", trainer.reference_logps)
     watched.execution.backward = timer.wrap("backward", trainer.execution.backward)
     watched.execution.step = timer.wrap("optimiser", trainer.execution.step)
-    if trainer.critic_execution is not None:
-        watched.values = timer.wrap("critic", trainer.values)
-        watched.critic_execution.backward = timer.wrap("critic", trainer.critic_execution.backward)
-        watched.critic_execution.step = timer.wrap("optimiser", trainer.critic_execution.step)
+    if trainer.critic is not None:
+        watched.critic.values = timer.wrap("critic", trainer.critic.values)
+        watched.critic.execution.backward = timer.wrap("critic", trainer.critic.execution.backward)
+        watched.critic.execution.step = timer.wrap("optimiser", trainer.critic.execution.step)
 
 
 OPEN: dict[str, Callable[[dict[str, Any], PhaseTimer], Step]] = {

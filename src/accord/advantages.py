@@ -1,4 +1,4 @@
-"""Credit assignment: scores and KL in, one advantage per token (PPO) or per sample (RLOO, GRPO) out.
+"""Credit assignment: scores and KL in, one advantage per token (PPO, REINFORCE++) or per sample out.
 
 Advantages are constants to the policy gradient, so nothing here carries a gradient. What a padded column
 holds never matters, NaN included: values are selected by the mask, not multiplied with it. Whitening is in
@@ -170,3 +170,58 @@ def grpo(
         variance_P1 = advantage_PK.square().sum(1, keepdim=True) / (count_P1 - 1).clamp(min=1)
         advantage_PK = advantage_PK / (variance_P1.sqrt() + epsilon)
     return torch.where(no_spread_P[:, None], 0.0, advantage_PK), no_spread_P
+
+
+@torch.no_grad()
+def reinforce(score_B: Tensor, baseline: float | None = None) -> Tensor:
+    """Score minus a baseline that does not know the sample itself, (B,) (Williams 1992).
+
+    Args:
+        score_B: score of each response, KL included where it is used.
+        baseline: for example the running mean of earlier batches. None: the mean of the *other* responses of
+            the batch, whatever their prompts. The mean of all B would know the sample, and shrink the
+            expected gradient by 1/B.
+
+    Raises:
+        ValueError: no baseline is given, and the batch has fewer than 2 responses.
+    """
+    check_axes(score_B=score_B)
+    if baseline is not None:
+        return score_B - baseline
+    count = len(score_B)
+    if count < 2:
+        raise ValueError(f"the mean of the other responses needs 2 or more, the batch has {count}")
+    return score_B - (score_B.sum() - score_B) / (count - 1)
+
+
+@torch.no_grad()
+def rewards_to_go(reward_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Sum of the rewards of this and all later response tokens, (B, T); zero outside the mask.
+
+    With γ = 1 this is what REINFORCE++ (Hu 2025, arXiv 2501.03262, eq. 4) calls the advantage before it is
+    whitened over the whole batch: score − β Σ_{i ≥ t} k1_i. Earlier tokens' KL cannot be changed by this one.
+    """
+    check_axes(reward_BT=reward_BT, mask_BT=mask_BT)
+    response_BT = mask_BT.bool()
+    inside_BT = torch.where(response_BT, reward_BT, 0.0)
+    return torch.where(response_BT, inside_BT.flip(1).cumsum(1).flip(1), 0.0)
+
+
+@torch.no_grad()
+def best_and_worst(score_PK: Tensor, valid_PK: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Indices (P,) of the sample with the highest and with the lowest score of each group; first where tied.
+
+    Online DPO's fresh pair (Guo et al. 2024, arXiv 2402.04792, has K = 2). In a group whose scores are all
+    the same the two indices are equal: there is no pair, and the caller leaves the group out.
+
+    Args:
+        score_PK: score of each sample.
+        valid_PK: false where a sample could not be scored: it is neither best nor worst, unless all are.
+
+    Raises:
+        ValueError: K below 2, or a valid score that is not finite.
+    """
+    score_PK, valid, _ = _scored(score_PK, valid_PK)
+    infinity = float("inf")
+    best_P = score_PK.masked_fill(~valid, -infinity).argmax(1)
+    return best_P, score_PK.masked_fill(~valid, infinity).argmin(1)

@@ -1,4 +1,4 @@
-"""KL to the reference policy: three estimators per token, and two controllers of the penalty.
+"""KL to the reference policy: three estimators per token, and three controllers of the penalty.
 
 All estimators take the log-probabilities of tokens that the *policy* sampled, and estimate KL(policy ‖
 reference) in nats per token (Schulman 2020, "Approximating KL divergence",
@@ -37,6 +37,19 @@ def k2(logp_BT: Tensor, reference_logp_BT: Tensor) -> Tensor:
     ∇k2 = log(policy/reference) ∇log policy, which is the score-function gradient of the KL itself.
     """
     return 0.5 * k1(logp_BT, reference_logp_BT).square()
+
+
+def response_k2(logp_BT: Tensor, reference_logp_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Half the squared log ratio of the whole response, (B,), nats: the KL as a loss.
+
+    Its expected gradient on policy is the gradient of the responses' KL. The sum of k2 over tokens is not: it
+    leaves out that a token changes the KL of those after it. Each response's gradient is the one that k1 in
+    the reward gives it without a baseline: ∇ = (Σ_t log ratio_t) Σ_t ∇log policy_t.
+    """
+    check_axes(logp_BT=logp_BT, reference_logp_BT=reference_logp_BT, mask_BT=mask_BT)
+    inside_BT = mask_BT != 0
+    policy_B = torch.where(inside_BT, logp_BT, 0.0).sum(1)
+    return 0.5 * (policy_B - torch.where(inside_BT, reference_logp_BT, 0.0).sum(1)).square()
 
 
 def k3(logp_BT: Tensor, reference_logp_BT: Tensor) -> Tensor:
@@ -120,4 +133,51 @@ class AdaptiveKl:
             )
         error = min(max(kl / self.target - 1, -ERROR_LIMIT), ERROR_LIMIT)
         self.coefficient *= 1 + error * samples / self.horizon
+        return self.coefficient
+
+
+@dataclass
+class KlBudget:
+    """Keeps the KL at or under ``target``: maximise reward − coefficient·KL subject to KL ≤ target.
+
+    The Lagrange multiplier is added to the coefficient in its logarithm, by dual ascent (as in Safe RLHF,
+    Dai et al. 2023, arXiv 2310.12773, eq. 18, which ascends in log λ): multiplier ← max(0, multiplier + rate
+    · clip(kl / target − 1, ±1));  penalty = floor · exp(multiplier). Below the target the multiplier falls
+    back to 0 and the penalty to the configured coefficient, never under
+    it: a penalty that fades while the KL is still small lets it overshoot.
+
+    Attributes:
+        coefficient: the penalty now, in units of normalised score per nat; the whole state to checkpoint.
+        target: nats per response.
+        rate: largest change of the logarithm in one step.
+        floor: the configured coefficient.
+    """
+
+    coefficient: float
+    target: float
+    rate: float
+    floor: float
+
+    def __post_init__(self) -> None:
+        for name in ("coefficient", "target", "rate", "floor"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise BadInput(f"KL budget: {name} is {value}, it must be above 0")
+
+    def update(self, kl: float, samples: int) -> float:
+        """Moves the coefficient after a step and returns it.
+
+        Args:
+            kl: mean KL of the step in nats per response, over all processes (k1 sums: may be negative).
+
+        Raises:
+            ValueError: the KL is not finite.
+        """
+        if not math.isfinite(kl):
+            raise ValueError(
+                f"the KL of this step is {kl}: leave the step out, the coefficient was not changed"
+            )
+        error = min(max(kl / self.target - 1, -1.0), 1.0)
+        multiplier = max(0.0, math.log(self.coefficient / self.floor) + self.rate * error)
+        self.coefficient = self.floor * math.exp(multiplier)
         return self.coefficient

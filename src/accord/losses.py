@@ -86,6 +86,7 @@ def clipped_policy_loss(
     *,
     clip: float,
     token_count: Count,
+    clip_high: float | None = None,
 ) -> Tensor:
     """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), to be minimised: −Σ mask · min(…) / token_count.
 
@@ -99,11 +100,43 @@ def clipped_policy_loss(
         mask_BT: response mask, or weights from aggregation_weight.
         clip: ε; the ratio's gain is limited to [1 − ε, 1 + ε].
         token_count: global count (tokens; responses with sequence or constant aggregation).
+        clip_high: another ε above 1 (DAPO's clip-higher, Yu et al. 2025, eq. 10); None: the same.
     """
     check_axes(logp_BT=logp_BT, old_logp_BT=old_logp_BT, advantage_BT=advantage_BT, mask_BT=mask_BT)
+    high = clip if clip_high is None else clip_high
     ratio_BT = torch.exp(_log_ratio(logp_BT, old_logp_BT, mask_BT))
-    gain_BT = torch.minimum(ratio_BT * advantage_BT, ratio_BT.clamp(1 - clip, 1 + clip) * advantage_BT)
+    gain_BT = torch.minimum(ratio_BT * advantage_BT, ratio_BT.clamp(1 - clip, 1 + high) * advantage_BT)
     return weighted_mean(-gain_BT, mask_BT, token_count)
+
+
+def clipped_sequence_loss(
+    logp_BT: Tensor,
+    old_logp_BT: Tensor,
+    advantage_B: Tensor,
+    mask_BT: Tensor,
+    weight_B: Tensor,
+    *,
+    clip: float,
+    clip_high: float,
+    count: Count,
+) -> Tensor:
+    """GSPO (Zheng et al. 2025, arXiv 2507.18071, eq. 5): one ratio a response, −Σ weight · min(…) / count.
+
+    The ratio is that of the whole response to the power 1 / length (eq. 7), so it moves far less than a
+    token's: the paper clips it to [1 − 3e-4, 1 + 4e-4].
+
+    Args:
+        advantage_B: one constant a response.
+        mask_BT: response mask; a row without any response token contributes nothing.
+        weight_B: weight of each response.
+        count: global count of responses.
+    """
+    check_axes(logp_BT=logp_BT, old_logp_BT=old_logp_BT, mask_BT=mask_BT)
+    check_axes(logp_BT=logp_BT, advantage_B=advantage_B, weight_B=weight_B)
+    length_B = (mask_BT != 0).sum(1)
+    ratio_B = torch.exp(_log_ratio(logp_BT, old_logp_BT, mask_BT).sum(1) / length_B.clamp(min=1))
+    gain_B = torch.minimum(ratio_B * advantage_B, ratio_B.clamp(1 - clip, 1 + clip_high) * advantage_B)
+    return weighted_mean(-gain_B, weight_B * (length_B > 0), count)
 
 
 def value_loss(
@@ -150,7 +183,7 @@ class PolicyStatistics:
     """How far the policy has moved from the one that sampled, over all response tokens given.
 
     Attributes:
-        clip_fraction: share of tokens whose ratio is outside [1 − clip, 1 + clip].
+        clip_fraction: share of tokens whose ratio is outside [1 − clip, 1 + clip (or clip_high)].
         kl_k3: k3 estimate of KL(old ‖ new), nats per token.
         log_ratio_max: largest |log ratio|; 0 up to round-off before the first update.
         ratio_p99: smallest ratio that at least 99% of the tokens do not exceed.
@@ -167,8 +200,10 @@ class PolicyStatistics:
 
 
 @torch.no_grad()
-def policy_statistics(logp_BT: Tensor, old_logp_BT: Tensor, mask_BT: Tensor, clip: float) -> PolicyStatistics:
-    """Figures for the log, over the tokens inside the mask.
+def policy_statistics(
+    logp_BT: Tensor, old_logp_BT: Tensor, mask_BT: Tensor, clip: float, clip_high: float | None = None
+) -> PolicyStatistics:
+    """Figures for the log, over the tokens inside the mask; ``clip_high`` as in `clipped_policy_loss`.
 
     A maximum and a percentile do not add up over microbatches: pass the tokens of the whole step, all
     processes gathered.
@@ -184,9 +219,10 @@ def policy_statistics(logp_BT: Tensor, old_logp_BT: Tensor, mask_BT: Tensor, cli
     if n == 0:
         raise ValueError("policy statistics need a response token, and the mask is empty")
     ratio_N = log_ratio_N.exp()
+    high = clip if clip_high is None else clip_high
     rank = (99 * n + 99) // 100  # ceil(0.99 n) in integers; kthvalue counts from 1
     return PolicyStatistics(
-        clip_fraction=float(((ratio_N - 1).abs() > clip).double().mean()),
+        clip_fraction=float(((ratio_N - 1 > high) | (1 - ratio_N > clip)).double().mean()),
         kl_k3=float((torch.expm1(log_ratio_N) - log_ratio_N).mean()),
         log_ratio_max=float(log_ratio_N.abs().max()),
         ratio_p99=float(ratio_N.kthvalue(rank).values),

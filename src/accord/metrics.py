@@ -11,14 +11,14 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accord.disk import disk_full_is_clear
 from accord.records import BadInput
 
-RESERVED = ("stage", "round", "step", "time")
+RESERVED = ("stage", "round", "step", "time", "alerts")
 
 
 def read(path: str | Path) -> tuple[list[dict[str, Any]], int]:
@@ -70,8 +70,18 @@ class MetricsLog:
             module.init(project=project, name=name, config=dict(config or {}))
             self._trackers.append(module)
 
-    def log(self, stage: str, round: int, step: int, figures: Mapping[str, float]) -> None:
+    def log(
+        self,
+        stage: str,
+        round: int,
+        step: int,
+        figures: Mapping[str, float],
+        alerts: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Appends one row; it is with the operating system when this returns, so a kill cannot lose it.
+
+        Args:
+            alerts: what is wrong in this step, as a list beside the figures; a row without any has no list.
 
         Raises:
             DiskFull: nothing of the row is left in the file.
@@ -82,6 +92,8 @@ class MetricsLog:
         numbers = {figure: _number(value) for figure, value in figures.items()}
         row = {"stage": stage, "round": round, "step": step, "time": _unix_time()}
         row |= {f: v if math.isfinite(v) else None for f, v in numbers.items()}
+        if alerts:
+            row["alerts"] = [dict(alert) for alert in alerts]
         _append(self.path, json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         if self._tensorboard_dir is not None:
             board = self._board(stage, round)

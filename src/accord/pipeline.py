@@ -30,6 +30,7 @@ from accord import (
     preflight,
     report,
     reward_model,
+    reward_sources,
     self_tests,
     sft,
 )
@@ -44,6 +45,7 @@ from accord.metrics import MetricsLog
 from accord.records import Comparison, Finding, Pair, Prompt, write_jsonl
 from accord.run_folder import clear, only_one, write_lock
 from accord.scoring.reward_model import RewardModelScorer
+from accord.stability import PolicyExploded
 from accord.store import LabelStore
 from accord.streams import stream_seed
 from accord.workspace import Workspace
@@ -407,6 +409,8 @@ def _optimise(
             RewardModelScorer(reward, tokenizer),
             settings,
             critic=critic,
+            others=reward_sources.others(settings.rewards),
+            constrained=reward_sources.constrained(settings.constraint),
             seed=stream_seed(run.seed, "round", round),
         )
         best_of: list[dict[str, Any]] = []
@@ -417,14 +421,19 @@ def _optimise(
             best_of.extend(trainer.evaluate(asked, run.evaluate.best_of, seed))
 
         sample_best_of()
-        evaluations = online.train(
-            trainer,
-            train_prompts,
-            test_prompts,
-            work,
-            samples=run.evaluate.samples_per_prompt,
-            curve_samples=run.evaluate.curve_samples_per_prompt,
-        )
+        try:
+            evaluations = online.train(
+                trainer,
+                train_prompts,
+                test_prompts,
+                work,
+                samples=run.evaluate.samples_per_prompt,
+                curve_samples=run.evaluate.curve_samples_per_prompt,
+            )
+        except PolicyExploded as error:
+            if error.kept:
+                _save(policy, tokenizer, out / f"{name}-last-healthy", key, {"stopped": str(error)})
+            raise
 
         def write(target: Path) -> None:
             rows = json.dumps({"evaluations": evaluations, "best_of": best_of}, ensure_ascii=False)

@@ -94,6 +94,13 @@ class TrainingState:
             return step, state["tensors"], state["extra"]
         return None
 
+    def back_to(self, step: int) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+        """Deletes the states after ``step`` completed steps and more; what `latest` then gives."""
+        for later in self._steps():
+            if later > step:
+                checkpoints.discard(self._path(later))
+        return self.latest()
+
     def clear(self) -> None:
         """Deletes all states, the damaged ones too: the stage is done and its result committed."""
         for step in self._steps():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,14 +103,15 @@ class Workspace:
             self.log.rewind(self.stage, self.round, step)
         return step, tensors, extra
 
-    def record(self, step: int, figures: Mapping[str, float]) -> None:
+    def record(
+        self, step: int, figures: Mapping[str, float], alerts: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         if self.log is not None:
-            self.log.log(self.stage, self.round, step, figures)
+            self.log.log(self.stage, self.round, step, figures, alerts)
 
-    def keep(self, step: int, make: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-        """Save the state after ``step`` completed steps, if enough time has passed."""
-        if self.states is not None:
-            self.states.maybe_save(step, make)
+    def keep(self, step: int, make: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]]) -> bool:
+        """Save the state after ``step`` completed steps, if enough time has passed; whether it was saved."""
+        return self.states is not None and self.states.maybe_save(step, make)
 
     def frozen_layers(self, tokens: int) -> Callable[[int], None]:
         """A progress line for ``towers.TrunkStates``, counted in tokens."""

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor, tensor
 from torch.testing import assert_close
 
-from accord.advantages import gae, grpo, missing_end, rewards_with_kl, rloo
+from accord.advantages import (
+    best_and_worst,
+    gae,
+    grpo,
+    missing_end,
+    reinforce,
+    rewards_to_go,
+    rewards_with_kl,
+    rloo,
+)
 
 NAN = math.nan
 unit = st.floats(-5, 5, width=32)
@@ -219,3 +228,27 @@ def test_grpo_agrees_with_torch_std(rows):
     advantage, no_spread = grpo(score, divide_by_std=True)
     expected = (score - score.mean(1, keepdim=True)) / (score.std(1, keepdim=True) + 1e-4)
     assert_close(advantage[~no_spread], expected[~no_spread], atol=1e-9, rtol=1e-9)
+
+
+def test_reinforce_against_a_given_baseline_and_against_the_others():
+    score = tensor([1.0, 0.0, 0.0, 3.0])
+    assert_close(reinforce(score, 0.5), tensor([0.5, -0.5, -0.5, 2.5]))
+    # the mean of the other three: 1, 4/3, 4/3, 1/3
+    assert_close(reinforce(score), tensor([0.0, -4 / 3, -4 / 3, 8 / 3]))
+    with pytest.raises(ValueError, match="needs 2 or more, the batch has 1"):
+        reinforce(tensor([1.0]))
+
+
+def test_rewards_to_go_by_hand():
+    # response tokens at columns 1, 2, 4; what lies elsewhere does not count, NaN included
+    reward = tensor([[9.0, 1.0, -2.0, math.nan, 5.0]])
+    mask = tensor([[False, True, True, False, True]])
+    assert_close(rewards_to_go(reward, mask), tensor([[0.0, 4.0, 3.0, 0.0, 5.0]]))
+
+
+def test_best_and_worst_take_the_first_of_equals_and_no_unscorable_one():
+    score = tensor([[1.0, 3.0, 3.0, -1.0], [2.0, 2.0, 2.0, 2.0], [math.nan, 1.0, 0.5, 0.7]])
+    valid = torch.isfinite(score)
+    best, worst = best_and_worst(score, valid)
+    assert best.tolist() == [1, 0, 1]
+    assert worst.tolist() == [3, 0, 2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, tensor
 from torch.testing import assert_close
 
-from accord.kl import AdaptiveKl, FixedKl, k1, k2, k3, refuse_k1_in_loss
+from accord.kl import AdaptiveKl, FixedKl, KlBudget, k1, k2, k3, refuse_k1_in_loss, response_k2
 from accord.records import BadInput
 
 LOGITS = [0.3, -1.1, 0.7]
@@ -155,3 +155,61 @@ def test_adaptive_kl_refuses_what_would_break_it():
 def test_fixed_kl_stays():
     controller = FixedKl(0.05)
     assert controller.update(100.0, 64) == 0.05 == controller.coefficient
+
+
+def test_k2_of_a_response_by_hand_and_its_gradient_is_that_of_k1_in_the_reward():
+    # log ratios ln 2 and −ln 4 (sum −ln 2), then ln 2 alone; the padded column holds NaN
+    logp = tensor([[0.5, 0.25], [0.5, math.nan]], dtype=torch.float64).log().requires_grad_()
+    reference = tensor([[0.25, 1.0], [0.25, math.nan]], dtype=torch.float64).log()
+    mask = tensor([[True, True], [True, False]])
+    found = response_k2(logp, reference, mask)
+    assert_close(found, tensor([0.24022651, 0.24022651], dtype=torch.float64))
+    found.sum().backward()
+    # A = −Σ k1 of the response at each of its tokens; the loss −A · logp has the gradient −A
+    ln2 = math.log(2)
+    assert_close(logp.grad, tensor([[-ln2, -ln2], [ln2, 0.0]], dtype=torch.float64))
+
+
+def test_k2_of_a_response_has_the_gradient_of_the_exact_kl_and_the_sum_over_tokens_has_not():
+    """Two binary tokens, the second depends on the first: all four responses are enumerated."""
+    logits = tensor([0.4, -0.3, 0.8], dtype=torch.float64, requires_grad=True)  # first; second after 0, 1
+    reference = tensor([0.0, 2.5, -0.2], dtype=torch.float64)
+    responses = [(a, b) for a in (0, 1) for b in (0, 1)]
+
+    def logps(theta: Tensor) -> Tensor:
+        one = torch.stack([torch.nn.functional.logsigmoid(theta), torch.nn.functional.logsigmoid(-theta)])
+        return torch.stack([torch.stack([one[a, 0], one[b, 1 + a]]) for a, b in responses])
+
+    mask = torch.ones(4, 2)
+    logp, fixed = logps(logits), logps(reference)
+    probability = logp.sum(1).exp()
+    (exact,) = torch.autograd.grad((probability * (logp - fixed).sum(1)).sum(), logits, retain_graph=True)
+    weight = probability.detach()
+    response = (weight * response_k2(logp, fixed, mask)).sum()
+    (whole,) = torch.autograd.grad(response, logits, retain_graph=True)
+    (tokens,) = torch.autograd.grad((weight * k2(logp, fixed).sum(1)).sum(), logits)
+    assert_close(whole, exact, atol=1e-12, rtol=0)
+    assert (tokens - exact).abs().max() > 0.01
+
+
+def test_budget_by_hand():
+    budget = KlBudget(0.05, target=4.0, rate=0.5, floor=0.05)
+    assert budget.update(6.0, 64) == pytest.approx(0.05 * math.exp(0.25))  # error 0.5
+    assert budget.update(40.0, 64) == pytest.approx(0.05 * math.exp(0.75))  # error 9, held at 1
+    assert budget.update(-1.0, 64) == pytest.approx(0.05 * math.exp(0.25))  # error held at −1
+    assert budget.update(0.0, 64) == pytest.approx(0.05)  # never under the configured coefficient
+    with pytest.raises(ValueError, match="was not changed"):
+        budget.update(math.nan, 64)
+    with pytest.raises(BadInput, match="target is 0"):
+        KlBudget(0.05, 0.0, 0.1, 0.05)
+
+
+def test_budget_brings_a_lagging_kl_under_its_target_and_keeps_it_there():
+    """A policy that goes a tenth of the way to 1 / coefficient a step: without the budget KL ends at 20."""
+    budget, kl, seen = KlBudget(0.05, target=4.0, rate=0.2, floor=0.05), 0.0, []
+    for _ in range(200):
+        kl += 0.1 * (1 / budget.coefficient - kl)
+        budget.update(kl, 64)
+        seen.append(kl)
+    assert sum(seen[-50:]) / 50 == pytest.approx(4.0, rel=0.05)
+    assert max(seen[-50:]) < 4.4

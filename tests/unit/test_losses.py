@@ -16,6 +16,7 @@ from accord.losses import (
     aggregation_count,
     aggregation_weight,
     clipped_policy_loss,
+    clipped_sequence_loss,
     explained_variance,
     negative_log_likelihood,
     policy_statistics,
@@ -240,3 +241,39 @@ def test_explained_variance_by_hand():
     assert explained_variance(returns + 7, returns, mask) == pytest.approx(1.0)
     assert explained_variance(ones(1, 4), returns, mask) == pytest.approx(0.0)
     assert math.isnan(explained_variance(value, ones(1, 4), mask))
+
+
+def test_clip_higher_widens_the_upper_limit_alone():
+    # ratios 1.25 and 0.75; limits [0.8, 1.3]: the first is inside, the second is held at 0.8 where A < 0
+    logp = tensor([[1.25, 0.75]]).log()
+    seen = partial(clipped_policy_loss, logp, zeros(1, 2), token_count=1, clip=0.2)
+    gain, loss = tensor([[1.0, 0.0]]), tensor([[0.0, -1.0]])
+    both = ones(1, 2)
+    assert_close(seen(gain, both), tensor(-1.2))
+    assert_close(seen(gain, both, clip_high=0.3), tensor(-1.25))
+    assert_close(seen(loss, both, clip_high=0.3), tensor(0.8))
+
+
+def test_sequence_ratio_is_normalised_by_length_and_clipped_once():
+    # ratio 2 · 1 over two tokens: √2; ratio 2 over one token, with padding that holds a 1: 2
+    logp = tensor([[2.0, 1.0], [2.0, 1.0]]).log()
+    mask = tensor([[True, True], [True, False]])
+    old = zeros(2, 2)
+    weight, advantage = ones(2), tensor([1.0, 1.0])
+    wide = clipped_sequence_loss(logp, old, advantage, mask, weight, clip=0.5, clip_high=3.0, count=2)
+    assert_close(wide, tensor(-(2**0.5 + 2) / 2))
+    tight = clipped_sequence_loss(logp, old, advantage, mask, weight, clip=0.5, clip_high=0.1, count=2)
+    assert_close(tight, tensor(-1.1))
+    # at ratio 1 the gradient of a token is −A / length / count (GSPO, eq. 10)
+    start = zeros(2, 2, requires_grad=True)
+    clipped_sequence_loss(
+        start, old, tensor([3.0, -1.0]), mask, weight, clip=0.1, clip_high=0.1, count=2
+    ).backward()
+    assert_close(start.grad, tensor([[-0.75, -0.75], [0.5, 0.0]]))
+
+
+def test_clip_fraction_knows_two_limits():
+    logp = tensor([[1.25, 0.85, 1.0, 0.7]]).log()
+    seen = partial(policy_statistics, logp, zeros(1, 4), ones(1, 4))
+    assert seen(0.2).clip_fraction == 0.5  # 1.25 and 0.7
+    assert seen(0.2, 0.3).clip_fraction == 0.25

@@ -223,17 +223,19 @@ def test_state_continues_bit_for_bit(tiny_folder, tokenizer, prompts):
     resumed.step(prompts, tokens)
     for mine, theirs in zip(resumed.policy.parameters(), straight.policy.parameters(), strict=True):
         assert torch.equal(mine, theirs)
-    for mine, theirs in zip(resumed.critic.parameters(), straight.critic.parameters(), strict=True):
+    for mine, theirs in zip(
+        resumed.critic.model.parameters(), straight.critic.model.parameters(), strict=True
+    ):
         assert torch.equal(mine, theirs)
     assert resumed.kl.coefficient == straight.kl.coefficient
 
 
 def test_critic_warmup_leaves_the_policy(policy, tokenizer, tiny_folder, prompts):
     trainer = trainer_of(policy, tokenizer, config("ppo", critic_warmup_steps=1), folder=tiny_folder)
-    before, head = towers.head_of(policy).detach().clone(), trainer.critic.score.weight.detach().clone()
+    before, head = towers.head_of(policy).detach().clone(), trainer.critic.model.score.weight.detach().clone()
     trainer.step(prompts, encoded(tokenizer, prompts))
     assert torch.equal(towers.head_of(policy), before)
-    assert not torch.equal(trainer.critic.score.weight, head)
+    assert not torch.equal(trainer.critic.model.score.weight, head)
     trainer.step(prompts, encoded(tokenizer, prompts))
     assert not torch.equal(towers.head_of(policy), before)
 

@@ -39,6 +39,8 @@ class Local:
     ) -> None:
         self.optimizer, self.total_steps, self.steps = optimizer, total_steps, 0
         self.bad_steps = 0
+        self.skipped = 0
+        self.rate_factor = 1.0  # on the learning rate, besides the schedule; a rollback makes it smaller
         self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
         adam_groups: list[dict[str, Any]] = []
         for parameters, rate in groups:
@@ -79,7 +81,8 @@ class Local:
     def step(self) -> float:
         """Clip, update, clear. Returns the gradient norm before clipping.
 
-        A norm that is not finite skips the update and is counted in ``bad_steps`` (reset by a good step).
+        A norm that is not finite skips the update and is counted in ``bad_steps`` (reset by a good step) and
+        in ``skipped``.
         """
         masters = [master for _, master in self._pairs if master.grad is not None]
         norm = float(
@@ -90,13 +93,19 @@ class Local:
         if math.isfinite(norm):
             self.bad_steps = 0
             for group in self._adam.param_groups:
-                group["lr"] = group["base"] * factor
+                group["lr"] = group["base"] * factor * self.rate_factor
             self._adam.step()
             self._publish()
         else:
             self.bad_steps += 1
+            self.skipped += 1
         self.discard()
         return norm
+
+    def gradient_norm(self) -> float:
+        """Norm of the gradients collected so far."""
+        gradients = [master.grad for _, master in self._pairs if master.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def discard(self) -> None:
         """Forget the gradients collected so far."""
@@ -123,6 +132,8 @@ class Local:
             "adam": self._adam.state_dict()["state"],
             "steps": self.steps,
             "bad_steps": self.bad_steps,
+            "skipped": self.skipped,
+            "rate_factor": self.rate_factor,
         }
 
     @torch.no_grad()
@@ -133,4 +144,5 @@ class Local:
         whole["state"] = state["adam"]
         self._adam.load_state_dict(whole)
         self.steps, self.bad_steps = int(state["steps"]), int(state["bad_steps"])
+        self.skipped, self.rate_factor = int(state["skipped"]), float(state["rate_factor"])
         self._publish()
