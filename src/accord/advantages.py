@@ -198,7 +198,7 @@ def reinforce(score_B: Tensor, baseline: float | None = None) -> Tensor:
 def rewards_to_go(reward_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Sum of the rewards of this and all later response tokens, (B, T); zero outside the mask.
 
-    With γ = 1 this is what REINFORCE++ (Hu 2025, arXiv 2501.03262, eq. 4) calls the advantage before it is
+    With γ = 1 this is what REINFORCE++ (Hu 2025, arXiv 2501.03262) calls the advantage before it is
     whitened over the whole batch: score − β Σ_{i ≥ t} k1_i. Earlier tokens' KL cannot be changed by this one.
     """
     check_axes(reward_BT=reward_BT, mask_BT=mask_BT)

@@ -163,7 +163,10 @@ def estimate(run: Run, found: Sizes) -> Estimate:
     if run.online.weights.train == "lora":
         trained = 0.02 * towers
     count = (body + head) / 2
-    memory = count * (trained * TRAINED_BYTES + (2 + towers) * FROZEN_BYTES) + WORKING_BYTES
+    kept = TRAINED_BYTES + (4 if run.online.reference_ema is not None else 0)
+    if run.online.on_explosion == "rollback":
+        kept += 2 * 12  # two copies of masters and moments
+    memory = count * (trained * kept + (2 + towers) * FROZEN_BYTES) + WORKING_BYTES
     if run.sft is not None:
         memory = max(memory, count * trained_share(run.sft.weights, layers) * TRAINED_BYTES + WORKING_BYTES)
     return Estimate(int(memory), out)
@@ -179,12 +182,19 @@ def _optimize(
     batch = online.prompts_per_step * online.samples_per_prompt
     tokens, replies = online.prompts_per_step * found.prompt_tokens + batch * reply, batch * reply
     towers = 2 if online.algorithm == "ppo" else 1
+    average = 0 if online.reference_ema is None else 1
     updates = online.epochs * online.minibatches
     again = 0.0 if updates == 1 else 1.0  # several updates need the old log-probabilities apart
-    forward = 1 - share + share * (2 + again * towers)  # trunk, reward model, reference
+    forward = 1 - share + share * (2 + again * towers + average)  # trunk, reward model, references
     trained = 3 * share * towers * online.epochs
     step = sampling(online.prompts_per_step, batch, reply)
-    step += seconds("train", body * tokens * (forward + trained) + head * replies * (1 + 4 * online.epochs))
+    if online.dynamic_sampling is not None:
+        # Prompts without spread come again and each draw is scored once more; half of them is a guess.
+        step *= 1 + 0.5 * (online.dynamic_sampling.tries - 1)
+        step += seconds("forward", body * tokens)
+    step += seconds(
+        "train", body * tokens * (forward + trained) + head * replies * (1 + average + 4 * online.epochs)
+    )
     k = evaluate.curve_samples_per_prompt * (online.steps // online.evaluate_every)
     samples = evaluate.prompts * (k + 2 * evaluate.samples_per_prompt)
     samples += evaluate.best_of * evaluate.best_of_prompts

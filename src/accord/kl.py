@@ -141,7 +141,7 @@ class KlBudget:
     """Keeps the KL at or under ``target``: maximise reward − coefficient·KL subject to KL ≤ target.
 
     The Lagrange multiplier is added to the coefficient in its logarithm, by dual ascent (as in Safe RLHF,
-    Dai et al. 2023, arXiv 2310.12773, eq. 18, which ascends in log λ): multiplier ← max(0, multiplier + rate
+    Dai et al. 2023, arXiv 2310.12773, which ascends in log λ): multiplier ← max(0, multiplier + rate
     · clip(kl / target − 1, ±1));  penalty = floor · exp(multiplier). Below the target the multiplier falls
     back to 0 and the penalty to the configured coefficient, never under
     it: a penalty that fades while the KL is still small lets it overshoot.

@@ -114,7 +114,7 @@ class OnlineTrainer:
         scored = self.score([prompts[i] for i in drawn.kept], rollouts)
         counted = time.monotonic()
         figures = drawn.figures | scored.figures | self.update(scored)
-        self.kl.update(figures["kl_penalised"], rollouts.response_count)
+        self.kl.update(figures.get("kl_penalised", figures["kl"]), rollouts.response_count)
         self.rewards.after_step(figures)
         if self.average is not None:
             self.average.update()
@@ -214,7 +214,6 @@ class OnlineTrainer:
             "score_mean": float(scored_B.mean()),
             "score_std": float(scored_B.std()) if len(scored_B) > 1 else 0.0,
             "kl": float(kl_BT.sum(1).mean()),
-            "kl_penalised": float(penalised_BT.sum(1).mean()),
             "kl_k3": float(tensors.masked_mean(kl.k3(logp_BT, start_BT), mask_BT)),
             "kl_coefficient": self.kl.coefficient,
             "entropy": float(entropy_R.mean()),
@@ -225,6 +224,8 @@ class OnlineTrainer:
             "sampler_gap_mean": float(gap_R.mean()),
             "staleness": float(staleness),
         }
+        if self.average is not None:
+            figures["kl_penalised"] = float(penalised_BT.sum(1).mean())
         return Scored(
             rollouts,
             packed,

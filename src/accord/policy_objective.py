@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from accord import kl, losses
+from accord import direct_losses, kl, losses, preference_losses
 from accord.config import Online
 from accord.online_batch import Part, Scored, rows_of
 
@@ -103,16 +102,16 @@ def _online_dpo(
     """
     assert scored.pair_P2 is not None
     mask_BT = scored.packed.mask_BT[part.rows_B]
-    reference_BT = scored.reference_logp_BT[part.rows_B]
-    implicit_B = beta * torch.where(mask_BT, logp_BT - reference_BT, 0.0).sum(1)
+    ratio_BT = logp_BT - scored.reference_logp_BT[part.rows_B]
+    implicit_B = beta * direct_losses.response_logps(ratio_BT, mask_BT)
     place = {int(row): index for index, row in enumerate(part.rows_B.tolist())}
     pairs = [pair for pair in scored.pair_P2.tolist() if pair[0] != pair[1] and pair[0] in place]
     better_N = [place[better] for better, _ in pairs]
     worse_N = [place[worse] for _, worse in pairs]
-    margin_N = implicit_B[better_N] - implicit_B[worse_N]
-    if config.pair_labels == "hard":
-        return -functional.logsigmoid(margin_N).sum() / batch.count
-    score_B = scored.score_B[part.rows_B]
-    win_N = torch.sigmoid(score_B[better_N] - score_B[worse_N])
-    loss_N = win_N * functional.logsigmoid(margin_N) + (1 - win_N) * functional.logsigmoid(-margin_N)
-    return -loss_N.sum() / batch.count
+    win_N = None  # the better one surely wins
+    if config.pair_labels == "soft":
+        score_B = scored.score_B[part.rows_B]
+        win_N = torch.sigmoid(score_B[better_N] - score_B[worse_N])
+    return preference_losses.bradley_terry(
+        implicit_B[better_N], implicit_B[worse_N], soft_label_N=win_N, count=batch.count
+    )

@@ -83,7 +83,13 @@ def _figures(run: Artefacts, page: dict[str, Any]) -> dict[str, Any]:
         for view in page["views"]
     ]
     trained = [
-        {"stage": h.stage, "round": h.round, "broken": h.broken, "charts": charts_json(h.charts)}
+        {
+            "stage": h.stage,
+            "round": h.round,
+            "broken": h.broken,
+            "alerts": h.alerts,
+            "charts": charts_json(h.charts),
+        }
         for h in page["health"]
     ]
     found: dict[str, Any] = plain(

@@ -16,7 +16,11 @@ FIGURES = {
     "loss": ("Loss", "nats, batch mean"),
     "score_mean": ("Proxy reward", "normalised score, batch mean"),
     "accuracy": ("Training accuracy", "share of pairs"),
+    "paid_mean": ("Reward paid", "score with penalties, without KL, batch mean"),
+    "constraint": ("Constrained score", "its own unit, batch mean"),
+    "constraint_multiplier": ("Constraint's multiplier", "reward per unit of the score"),
     "kl": ("KL to SFT", "nats per response (k1)"),
+    "kl_penalised": ("KL to the reference", "nats per response (k1), where it is not SFT"),
     "kl_k3": ("KL to SFT, k3", "nats per token"),
     "entropy": ("Entropy", "nats per token"),
     "length_mean": ("Response length", "tokens, mean"),
@@ -24,17 +28,26 @@ FIGURES = {
     "explained_variance": ("Explained variance", "share, of the critic"),
     "value_loss": ("Value loss", "squared score, token mean"),
     "policy_loss": ("Policy loss", "per token"),
-    "clip_fraction": ("Clipped", "share of tokens"),
+    "clip_fraction": ("Clipped", "share of tokens (GSPO: responses)"),
+    "kl_old_new": ("KL of one batch's updates, k3", "nats per token"),
+    "ratio_p99": ("Ratio, 99th percentile", "new / old, no unit"),
+    "effective_share": ("Effective sample size", "share of tokens"),
     "ratio_max_error": ("Ratio error at start", "max |ln ratio|, no unit"),
     "no_spread_share": ("Groups without spread", "share of prompts"),
+    "left_out_share": ("Left out after sampling again", "share of prompts"),
+    "unscored_share": ("Without a score", "share of responses"),
+    "staleness": ("Age of the rollouts", "batches trained on since"),
     "kl_coefficient": ("KL coefficient", "score per nat"),
     "grad_norm": ("Gradient norm", "before clipping"),
+    "gradient_noise": ("Gradient-noise scale", "responses, moving average"),
+    "skipped_updates": ("Updates skipped (NaN)", "count so far"),
     "tokens_per_second": ("Speed", "tokens/s"),
     "pairs_per_second": ("Speed", "pairs/s"),
     "seconds_sample": ("Sampling", "s per step"),
     "seconds_score": ("Scoring", "s per step"),
     "seconds_train": ("Training", "s per step"),
 }
+ONLY_WHERE_IT_HAPPENS = {"skipped_updates", "staleness", "unscored_share", "left_out_share"}
 STAGES = {
     "sft": (
         "Supervised fine-tuning",
@@ -58,6 +71,7 @@ class Health:
     sentence: str
     charts: list[Chart]
     broken: list[str]
+    alerts: list[str]
 
 
 def thinned(
@@ -105,12 +119,37 @@ def health(metrics: Sequence[Mapping[str, Any]]) -> list[Health]:
                 broken.append(f"{name} was NaN or infinite {times}.")
             if not any(v is not None for v in values):
                 continue
+            if key in ONLY_WHERE_IT_HAPPENS and not any(values):
+                continue
             x, y, low, high = thinned(steps, values)
             style = {"score_mean": "proxy"}.get(key, "policy")
             series = Series(name, x, y, low, high, style=style, marker="none", band=True)
             chart = line_chart(f"{name} ({unit})", "step", unit, [series], size=SMALL)
             charts.append(replace(chart, title=name))  # the unit stands on the axis, right below
+        alerts = _alerts(rows_by_step)
         title, sentence = STAGES.get(stage, (stage or "unnamed stage", ""))
         if charts or broken:
-            out.append(Health(stage, index, title, sentence, charts, broken))
+            out.append(Health(stage, index, title, sentence, charts, broken, alerts))
     return out
+
+
+def _alerts(rows_by_step: Mapping[float, Mapping[str, Any]]) -> list[str]:
+    """One sentence for each figure that alerted: when, its last value, the limit and what to try."""
+    last: dict[str, tuple[int, int, Mapping[str, Any]]] = {}
+    for step in sorted(rows_by_step):
+        for alert in rows_by_step[step].get("alerts") or ():
+            figure = clean(alert.get("figure"))
+            first, times, _ = last.get(figure, (int(step), 0, alert))
+            last[figure] = (first, times + 1, alert)
+    sentences = []
+    for figure, (first, times, alert) in last.items():
+        name = FIGURES.get(figure, (figure, ""))[0]
+        value, limit = number(alert.get("value")), number(alert.get("limit"))
+        if value is None or limit is None:
+            continue
+        often = "once" if times == 1 else f"{times} times"
+        sentences.append(
+            f"{name} was beyond its limit {often}, first at step {first}: last {value:.3g}, the limit is"
+            f" {limit:.3g}; {clean(alert.get('what_to_try'))}."
+        )
+    return sentences
