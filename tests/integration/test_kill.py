@@ -58,6 +58,23 @@ pipeline.run(config.validate(config.Run, json.load(sys.stdin)), out, quiet=True)
 """
 
 
+IN_A_BATCH = """
+import json, os, signal, sys
+import torch
+torch.set_num_threads(1)
+from accord import config, pipeline, policy_update
+out, plain, seen = sys.argv[1], policy_update._one_step, []
+def dying(*arguments, **options):
+    figures = plain(*arguments, **options)
+    seen.append(figures)
+    if len(seen) == 3:  # after the first of the second batch's two updates
+        os.kill(os.getpid(), signal.SIGKILL)
+    return figures
+policy_update._one_step = dying
+pipeline.run(config.validate(config.Run, json.load(sys.stdin)), out, quiet=True)
+"""
+
+
 @pytest.fixture
 def whole(settings, tmp_path):
     out = tmp_path / "whole"
@@ -83,6 +100,26 @@ def test_killed_and_resumed_equals_uninterrupted(settings, tmp_path, whole, stag
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if row["stage"] == stage]
     assert steps == sorted(set(steps))  # no doubled rows
+
+
+def test_killed_between_two_updates_of_a_ppo_batch(settings, tmp_path):
+    """The batch's rollouts were on disk before its first update; they are read back, and the bits are the
+    same.
+    """
+    settings["online"] |= {"minibatches": 2, "checkpoint_seconds": 0}
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    pipeline.run(config.validate(Run, settings), whole, quiet=True)
+    child = subprocess.run(
+        [sys.executable, "-c", IN_A_BATCH, str(out)],
+        input=json.dumps(settings),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert (out / "unfinished/round-0-online-rollouts/batch-000001.pt").is_file()
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    assert bytes_of(out) == bytes_of(whole)
 
 
 @pytest.mark.parametrize(("moment", "counts"), [("step", (2, 8)), ("writing", (3, 50)), ("rename", (1, 9))])
