@@ -18,7 +18,7 @@ import limits
 import torch
 from protocol import Channel, Closed, PhaseTimer, step_message
 
-from accord import batches, models, online, reward_model, sft, tensors
+from accord import batches, models, online, reward_examples, reward_model, sft, tensors
 from accord.config import Kl, MissingEnd, Model, Online, Optimizer, Reward, Sampling, Sft
 from accord.records import Comparison, Demonstration, Pair, Prompt, Response
 from accord.sampling.local import LocalSampler
@@ -83,7 +83,9 @@ def open_reward(plan: dict[str, Any], timer: PhaseTimer) -> Step:
         )
         for row in plan["rows"]
     ]
-    examples, _ = reward_model.encode(tokenizer, comparisons, config, plan["max_length"], plan["max_length"])
+    examples, _ = reward_examples.encode(
+        tokenizer, comparisons, config, plan["max_length"], plan["max_length"]
+    )
     assert len(examples) == len(comparisons), "a pair was left out: both sides would train on other examples"
     trainer = reward_model.RewardTrainer(model, tokenizer, config, plan["steps"], plan["seed"])
     _watch_training(timer, trainer, trainer.scorer.tower)

@@ -14,17 +14,19 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from accord.config_base import Config, Count, Optimizer, Sampling, Weights
+from accord.config_base import Aggregation, Config, Count, Optimizer, Sampling, Weights
 from accord.config_judges import FileJudge, FunctionJudge, HumanJudge, Judge, LlmJudge, Simulated
 from accord.config_online import Kl, MissingEnd, Online
-from accord.config_reward import Gate, Reward
+from accord.config_reward import Ensemble, Gate, Reward
 from accord.records import BadInput
 
 __all__ = [
     "PACKAGED_MODEL",
+    "Aggregation",
     "Collect",
     "Config",
     "Data",
+    "Ensemble",
     "Evaluate",
     "FileJudge",
     "FunctionJudge",

@@ -56,3 +56,12 @@ class Sampling(Config):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = Field(0, description="0: off")
     batch_size: Count = 64
+
+
+class Aggregation(Config):
+    """How the members of an ensemble make one score; coefficients are in the members' own deviations."""
+
+    rule: Literal["mean", "worst", "uwo", "lcb"] = Field(
+        "mean", description="uwo: mean - coefficient x variance; lcb: mean - coefficient x deviation"
+    )
+    coefficient: Annotated[float, Field(ge=0)] = 0.5

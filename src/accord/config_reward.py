@@ -9,6 +9,16 @@ from pydantic import Field, model_validator
 from accord.config_base import Config, Count, Optimizer, Probability, Weights
 
 
+class Ensemble(Config):
+    """Several reward models in the place of one."""
+
+    members: Annotated[int, Field(ge=2)] = 4
+    kind: Literal["heads", "full"] = Field(
+        "heads", description="heads: on one shared body, one pass for all; full: trained one after another"
+    )
+    bootstrap: bool = Field(True, description="each member has its own resample of the pairs")
+
+
 class Reward(Config):
     epochs: Annotated[int, Field(ge=0)] = Field(2, description="0: the fitted head alone (head_start: probe)")
     head_start: Literal["normal", "probe"] = Field(
@@ -23,6 +33,25 @@ class Reward(Config):
     ties: Literal["drop", "half", "rao_kupper", "davidson"] = Field(
         "drop", description="half: a tie is a soft label of one half"
     )
+    labels: Literal["each", "pooled"] = Field(
+        "each", description="pooled: the labels of one pair are one soft label, and the pair counts once"
+    )
+    margin: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="nats by which the better score must lead, for each unit of a label's strength"
+    )
+    pair_weights: Literal["one", "given"] = Field("one", description="given: each row's `weight`")
+    rankings: Literal["pairs", "plackett_luce"] = Field(
+        "pairs", description="a ranking of K answers as its K(K-1)/2 pairs, or whole"
+    )
+    criteria: tuple[str, ...] = Field(
+        (), description="one head each, learned from the labels of that criterion; empty: one head for all"
+    )
+    ensemble: Ensemble | None = None
+    length: Literal["keep", "odin"] = Field(
+        "keep", description="odin: a second head takes up what length explains, and is thrown away"
+    )
+    length_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="odin: of the correlation term")
+    orthogonality_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="odin: of the heads' cosine")
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     minimum_pairs: Count = 50
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
@@ -32,6 +61,16 @@ class Reward(Config):
         if self.epochs == 0 and self.head_start == "normal":
             raise ValueError(
                 "epochs is 0 and the head is random: set epochs to 1 or more, or head_start: probe"
+            )
+        if len(set(self.criteria)) < len(self.criteria) or len(self.criteria) == 1:
+            raise ValueError(
+                f"criteria are {list(self.criteria)}: name two or more different ones, or leave them out"
+            )
+        heads = self.ensemble is not None and self.ensemble.kind == "heads"
+        if sum([heads, bool(self.criteria), self.length == "odin"]) > 1:
+            raise ValueError(
+                "criteria, length: odin and an ensemble of heads each give the heads another meaning: choose"
+                " one of them (an ensemble of kind full goes with either)"
             )
         return self
 

@@ -168,17 +168,19 @@ def load_reward(location: str | Path, dtype: torch.dtype) -> Any:
         raise BadInput(f"cannot load the reward model {location}: {_first_line(error)}") from None
 
 
-def new_reward(location: str | Path, dtype: torch.dtype, tokenizer: Any, generator: torch.Generator) -> Any:
-    """A scalar head N(0, 1/√(d+1)) without bias (Stiennon et al. 2020) on a language model's trunk.
+def new_reward(location: str | Path, dtype: torch.dtype, tokenizer: Any, *generators: torch.Generator) -> Any:
+    """Heads N(0, 1/√(d+1)) without bias (Stiennon et al. 2020) on a language model's trunk, one a generator.
 
     transformers reads the score at the last token that is not ``pad_token_id``. Where PAD equals an end token
     that would be the token *before* the end, so the checkpoint names another pad token.
     """
-    model = AutoModelForSequenceClassification.from_pretrained(str(location), num_labels=1, dtype=dtype)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        str(location), num_labels=len(generators), dtype=dtype
+    )
     width = model.score.weight.shape[1]
     with torch.no_grad():
-        head = torch.randn(1, width, generator=generator) / (width + 1) ** 0.5
-        model.score.weight.copy_(head)
+        heads = [torch.randn(1, width, generator=one) / (width + 1) ** 0.5 for one in generators]
+        model.score.weight.copy_(torch.cat(heads))
     model.config.pad_token_id = pad_for_scores(model, tokenizer)
     return prepare(model)
 

@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_made_again(settings, tmp_path, wh
 
 def test_repeated_nan_stops_with_a_sentence_and_keeps_what_is_done(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "accord.reward_model.losses.bradley_terry", lambda a, b, **_: (a - b).sum() * float("nan")
+        "accord.reward_loss.losses.bradley_terry", lambda a, b, **_: (a - b).sum() * float("nan")
     )
     out = tmp_path / "nan"
     with pytest.raises(NumericalTrouble, match="lower the learning rate"):

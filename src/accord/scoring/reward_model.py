@@ -21,6 +21,9 @@ class RewardModelScorer:
         model: from ``models.load_reward``.
         tokenizer: the reward model's own.
         start: where its layers above a shared trunk begin; 0 without a trunk.
+
+    Raises:
+        BadInput: a deviation that is not above 0.
     """
 
     def __init__(self, model: Any, tokenizer: Any, start: int = 0) -> None:
@@ -33,11 +36,22 @@ class RewardModelScorer:
                 f"the reward model's score deviation is {self.std}: it gives every response one score"
             )
 
-    def raw(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
-        """(B,) scores as transformers would give them, float32; carries a gradient where the model does."""
+    def on_trunk(self, base: Any, start: int) -> RewardModelScorer:
+        """The same scorer above ``base``'s first ``start`` layers, where it has the very same ones."""
+        shared = towers.common_layers(base, towers.base_of(self.model)) >= start > 0
+        return RewardModelScorer(self.model, self.tokenizer, start if shared else 0)
+
+    def outputs(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
+        """(B, O) of each head, as transformers would give them, float32; carries a gradient where the model
+        does.
+        """
         hidden_TH = self.tower.hidden(packed, trunk_TH)
-        score_B: Tensor = self.model.score(hidden_TH[packed.last_B])[:, 0].float()
-        return score_B
+        output_BO: Tensor = self.model.score(hidden_TH[packed.last_B]).float()
+        return output_BO
+
+    def raw(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
+        """(B,) of the first head."""
+        return self.outputs(packed, trunk_TH)[:, 0]
 
     @torch.no_grad()
     def score_packed(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
