@@ -13,9 +13,6 @@ class Ensemble(Config):
     """Several reward models in the place of one."""
 
     members: Annotated[int, Field(ge=2)] = 4
-    kind: Literal["heads", "full"] = Field(
-        "heads", description="heads: on one shared body, one pass for all; full: trained one after another"
-    )
     bootstrap: bool = Field(True, description="each member has its own resample of the pairs")
 
 
@@ -66,11 +63,9 @@ class Reward(Config):
             raise ValueError(
                 f"criteria are {list(self.criteria)}: name two or more different ones, or leave them out"
             )
-        heads = self.ensemble is not None and self.ensemble.kind == "heads"
-        if sum([heads, bool(self.criteria), self.length == "odin"]) > 1:
+        if sum([self.ensemble is not None, bool(self.criteria), self.length == "odin"]) > 1:
             raise ValueError(
-                "criteria, length: odin and an ensemble of heads each give the heads another meaning: choose"
-                " one of them (an ensemble of kind full goes with either)"
+                "criteria, length: odin and an ensemble each give the heads another meaning: choose one"
             )
         return self
 

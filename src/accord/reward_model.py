@@ -103,7 +103,7 @@ def fit(
 def head_resamples(count: int, config: Reward, work: Workspace) -> list[list[int]]:
     """Each head's bootstrap of the examples; none where the heads are no members, or see everything."""
     ensemble = config.ensemble
-    if ensemble is None or ensemble.kind != "heads" or not ensemble.bootstrap:
+    if ensemble is None or not ensemble.bootstrap:
         return []
     return [resample(count, work.seed, work.round, member) for member in range(ensemble.members)]
 

@@ -30,7 +30,7 @@ TIE_MODELS: dict[str, TieModel] = {"rao_kupper": "rao_kupper", "davidson": "davi
 
 def head_names(config: Reward) -> list[str]:
     """What the heads are called, in order; one empty name for the usual single score."""
-    if config.ensemble is not None and config.ensemble.kind == "heads":
+    if config.ensemble is not None:
         return [f"member {number}" for number in range(config.ensemble.members)]
     if config.length == "odin":
         return ["quality", "length"]
@@ -149,7 +149,8 @@ class RewardTrainer:
         self, score_R: Tensor, examples: Sequence[Example], weight_N: Tensor | None, count: float
     ) -> Tensor:
         ranks = [torch.tensor(e.ranks, device=score_R.device) for e in examples]
-        score_NK = pad_sequence(torch.split(score_R, [len(e.ranks) for e in examples]), batch_first=True)
+        parts = list(torch.split(score_R, [len(e.ranks) for e in examples]))
+        score_NK = pad_sequence(parts, batch_first=True)
         rank_NK = pad_sequence(ranks, batch_first=True)
         return ranking_loss(
             score_NK, rank_NK, rank_NK > 0, weight_N=weight_N, centering=self.config.centering, count=count
