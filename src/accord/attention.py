@@ -70,15 +70,7 @@ class PackedPlan:
 
     def __init__(self, segments: Sequence[Segment], device: torch.device | str = "cpu") -> None:
         order = sorted(segments, key=lambda s: (s.stop - s.start, s.prefix_stop - s.prefix_start))
-        self.buckets: list[_Bucket] = []
-        group: list[Segment] = []
-        for segment in order:
-            if group and not _fits(group, segment):
-                self.buckets.append(_bucket(group, device))
-                group = []
-            group.append(segment)
-        if group:
-            self.buckets.append(_bucket(group, device))
+        self.buckets = [_bucket(group, device) for group in _similar(order)]
         source = torch.cat([b.query_source for b in self.buckets])
         offset, slots = 0, []
         for bucket in self.buckets:
@@ -119,13 +111,18 @@ def _take(rows_TX: Tensor, index: Tensor) -> Tensor:
     return torch.nn.functional.embedding(index, rows_TX)
 
 
-def _fits(group: list[Segment], segment: Segment) -> bool:
-    """Whether padding the group to ``segment`` wastes little: the group is sorted by length."""
-    smallest = min(s.stop - s.start for s in group)
-    largest_context = max(_context(s) for s in [*group, segment])
-    smallest_context = min(_context(s) for s in [*group, segment])
-    own = segment.stop - segment.start
-    return own <= smallest * 1.3 + 8 and largest_context <= smallest_context * 1.3 + 8
+def _similar(order: list[Segment]) -> list[list[Segment]]:
+    """Runs of segments, sorted by length, that waste little when padded to the longest of the run."""
+    groups: list[list[Segment]] = []
+    shortest = low = high = 0  # of the last run: own tokens; tokens attended to, least and most
+    for segment in order:
+        own, context = segment.stop - segment.start, _context(segment)
+        low, high = min(low, context), max(high, context)
+        if not groups or own > shortest * 1.3 + 8 or high > low * 1.3 + 8:
+            groups.append([])
+            shortest, low, high = own, context, context
+        groups[-1].append(segment)
+    return groups
 
 
 def _context(segment: Segment) -> int:
