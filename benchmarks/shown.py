@@ -6,7 +6,7 @@
 
 Every experiment is a recipe of recipes/shown, run with a few settings (arms) and seeds by ``accord run``'s
 own pipeline. One JSON line a finished run; a killed call goes on where it stopped. ``--tiny`` takes the
-model of a million weights in place of SmolLM2, which is quicker and shows less. Gold is read here, after
+model of 210,000 weights in place of SmolLM2, which is quicker and shows less. Gold is read here, after
 the run, and by the simulated annotators; nothing that trains sees it.
 """
 
@@ -21,11 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-import shown_experiments
-import shown_tiny
-from shown_experiments import EXPERIMENTS, Experiment, Job
+from benchmarks import shown_experiments, shown_tiny
+from benchmarks.shown_experiments import EXPERIMENTS, Experiment, Job
 
 from accord import config, pipeline
 from accord.judging import gold
@@ -106,7 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", help="else those of the documentation")
     parser.add_argument("--arms", nargs="*", help="else all")
-    parser.add_argument("--tiny", action="store_true", help="the model of a million weights")
+    parser.add_argument("--tiny", action="store_true", help="the model of 210,000 weights")
     parser.add_argument("--summary", action="store_true", help="run nothing: table and picture of the rows")
     asked = parser.parse_args()
     if asked.name == "tiny":

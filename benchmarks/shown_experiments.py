@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shown_planted import HACKS, measure_planted, summary_planted
+from benchmarks.shown_curves import measure_curves
+from benchmarks.shown_pairs import summary_pairs
+from benchmarks.shown_planted import HACKS, measure_planted, summary_planted
 
 from accord.config import Run
 from accord.judging.gold import AUTHORITY, FLATTERY
@@ -29,7 +31,7 @@ class Experiment:
     Attributes:
         arms: overrides by name.
         plan: the documentation's runs, development first; () means every arm with seeds 0, 1 and 2.
-        tiny: overrides for the model of a million weights.
+        tiny: overrides for the model of 210,000 weights.
     """
 
     name: str
@@ -64,7 +66,30 @@ PLANTED = Experiment(
     always_tiny=True,
 )
 
-EXPERIMENTS = {one.name: one for one in (PLANTED,)}
+# The same experiment on the model of 210,000 weights: longer answers, all weights, more seeds.
+TINY = (
+    "threads=1",
+    "model.dtype=float32",
+    "model.chat_template=null",
+    "data.demonstrations=null",
+    "collect.sampling.max_new_tokens=40",
+    "collect.samples_per_prompt=4",
+    "reward.weights.train=all",
+    "online.weights.train=all",
+    "online.optimizer.learning_rate=1e-3",
+    "online.sampling.max_new_tokens=40",
+    "evaluate.prompts=64",
+)
+
+PAIRS = Experiment(
+    name="pairs",
+    arms={"60 pairs": ["collect.pairs=60"], "700 pairs": ["collect.pairs=700"]},
+    measure=measure_curves,
+    summary=summary_pairs,
+    tiny=TINY,
+)
+
+EXPERIMENTS = {one.name: one for one in (PLANTED, PAIRS)}
 
 
 def jobs(experiment: Experiment, seeds: Sequence[int] | None, arms: Sequence[str] | None) -> list[Job]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.shown_curves import measure_curves, series
+from benchmarks.shown_picture import Line, Panel, picture
 from scipy import stats
-from shown_curves import measure_curves, series
-from shown_picture import Line, Panel, picture
 from sklearn.metrics import roc_auc_score
 
 from accord.config import Run

@@ -1,4 +1,4 @@
-"""A language model of about a million weights that talks in clauses of recipes/data, made in a minute.
+"""A language model of 210,000 weights that talks in clauses of recipes/data, made in a minute.
 
 Its answers vary in what the experiments need: tone, length (1 to 5 clauses) and, now and then, a phrase of
 flattery or of empty authority (``accord.judging.gold.STOCK_PHRASES``). It knows nothing else, and no figure
@@ -94,9 +94,9 @@ def make(folder: Path) -> Path:
         model = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=len(tokenizer),
-                hidden_size=128,
-                intermediate_size=384,
-                num_hidden_layers=4,
+                hidden_size=64,
+                intermediate_size=192,
+                num_hidden_layers=3,
                 num_attention_heads=4,
                 num_key_value_heads=2,
                 max_position_embeddings=512,
@@ -104,7 +104,7 @@ def make(folder: Path) -> Path:
                 bos_token_id=1,
                 eos_token_id=2,
                 pad_token_id=2,
-                initializer_range=0.04,
+                initializer_range=0.06,
             )
         )
         tokenizer.save_pretrained(start)
@@ -119,7 +119,7 @@ def make(folder: Path) -> Path:
             "sft": {
                 "epochs": 4,
                 "tokens_per_step": 2048,
-                "optimizer": {"learning_rate": 3e-3, "warmup_steps": 20, "schedule": "cosine"},
+                "optimizer": {"learning_rate": 6e-3, "warmup_steps": 20, "schedule": "cosine"},
             },
             "logging": {"tensorboard": False},
         },
