@@ -16,7 +16,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from accord import config, pipeline
+from accord import checkpoints, config, pipeline
 from accord.judging.gold import AUTHORITY, FLATTERY
 from accord.models import TEMPLATES
 from accord.records import write_jsonl
@@ -83,7 +83,10 @@ def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 def make(folder: Path) -> Path:
     """The trained model's folder; made by accord's own SFT the first time, found again after that."""
-    start, data = folder / "start", folder / "answers.jsonl"
+    start, data, made = folder / "start", folder / "answers.jsonl", folder / "made-by"
+    key = checkpoints.key("tiny", Path(__file__).read_text(encoding="utf-8"))
+    if made.is_file() and made.read_text(encoding="utf-8") == key:
+        return folder / "run" / "sft"
     if not (start / "config.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         rows = answers()
@@ -125,4 +128,5 @@ def make(folder: Path) -> Path:
         },
     )
     pipeline.run(settings, folder / "run", until="sft", quiet=True)
+    made.write_text(key, encoding="utf-8")
     return folder / "run" / "sft"
