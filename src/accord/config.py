@@ -127,6 +127,7 @@ class Run(Config):
     collect: Collect = Collect()
     judge: Judge | None = Simulated()
     reward: Reward = Reward()
+    gate: Gate = Gate()
     online: Online = Online()
     evaluate: Evaluate = Evaluate()
     logging: Logging = Logging()
@@ -137,6 +138,12 @@ class Run(Config):
             raise ValueError("there are no labels: give data.comparisons or a judge")
         if self.judge is None and self.rounds > 1:
             raise ValueError(f"rounds is {self.rounds}, but no judge would label round 1: give a judge")
+        several = self.reward.ensemble is not None or bool(self.reward.criteria) or bool(self.reward.base)
+        if self.online.algorithm == "ppo" and self.online.critic_start == "reward" and several:
+            raise ValueError(
+                "critic_start: reward needs one reward model with one head on the policy's own base:"
+                " set critic_start: zero"
+            )
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from accord.config_base import Config, Count, Optimizer, Probability, Sampling, Weights
+from accord.config_base import Aggregation, Config, Count, Optimizer, Probability, Sampling, Weights
 from accord.config_rewards import Constraint, Overlong, RewardSource, Shaping
 
 COMPARES_SAMPLES = ("rloo", "grpo", "gspo", "online_dpo")
@@ -81,6 +81,12 @@ class Explosion(Config):
 
 class Online(Config):
     algorithm: Literal["ppo", "rloo", "grpo", "reinforce", "reinforce++", "gspo", "online_dpo"] = "ppo"
+    ensemble: Aggregation = Field(
+        Aggregation(), description="one score from the members of an ensemble of reward models"
+    )
+    criteria_weights: dict[str, float] = Field(
+        {}, description="of a reward model's criteria; empty: all alike, summing to 1"
+    )
     steps: Count = 30
     prompts_per_step: Count = 16
     samples_per_prompt: Count = 4

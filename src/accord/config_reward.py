@@ -13,10 +13,28 @@ class Ensemble(Config):
     """Several reward models in the place of one."""
 
     members: Annotated[int, Field(ge=2)] = 4
+    kind: Literal["heads", "full"] = Field(
+        "heads", description="heads: on one body, one pass for all; full: models, trained one after another"
+    )
     bootstrap: bool = Field(True, description="each member has its own resample of the pairs")
+    bases: tuple[str, ...] = Field(
+        (), description="full: models that members start from, in turn; empty: the stage's own"
+    )
+    average: bool = Field(False, description="full: one model with the members' mean weights (WARM)")
+
+    @model_validator(mode="after")
+    def _whole_models(self) -> Ensemble:
+        if self.kind == "heads" and (self.bases or self.average):
+            raise ValueError("bases and average are for members that are whole models: set kind: full")
+        if self.bases and self.average:
+            raise ValueError("weights of different base models have no mean: leave out bases or average")
+        return self
 
 
 class Reward(Config):
+    base: str | None = Field(
+        None, description="the pretrained model it starts from (any tokenizer); None: the SFT policy"
+    )
     epochs: Annotated[int, Field(ge=0)] = Field(2, description="0: the fitted head alone (head_start: probe)")
     head_start: Literal["normal", "probe"] = Field(
         "normal", description="normal: N(0, 1/√(d+1)); probe: fitted to the frozen hidden states first"
@@ -63,10 +81,13 @@ class Reward(Config):
             raise ValueError(
                 f"criteria are {list(self.criteria)}: name two or more different ones, or leave them out"
             )
-        if sum([self.ensemble is not None, bool(self.criteria), self.length == "odin"]) > 1:
+        heads = self.ensemble is not None and self.ensemble.kind == "heads"
+        if sum([heads, bool(self.criteria), self.length == "odin"]) > 1:
             raise ValueError(
-                "criteria, length: odin and an ensemble each give the heads another meaning: choose one"
+                "criteria, length: odin and an ensemble of heads give the heads other meanings: choose one"
             )
+        if self.criteria and self.ensemble is not None:
+            raise ValueError("criteria have one model with a head each: leave out ensemble or criteria")
         return self
 
 
@@ -102,3 +123,6 @@ class Gate(Config):
         0.01, description="share of pairs without a finite score; else rejected"
     )
     stop_on_reject: bool = Field(True, description="the pipeline stops before RL")
+    probed_answers: Annotated[int, Field(ge=0)] = Field(
+        32, description="in a run: answers that each probe edits; 0 leaves the probes out"
+    )

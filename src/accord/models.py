@@ -149,14 +149,15 @@ def load_policy(location: str | Path, dtype: torch.dtype) -> Any:
 
 
 def load_reward(location: str | Path, dtype: torch.dtype) -> Any:
-    """A reward model: one score a sequence.
+    """A reward model: one score a sequence, or one of each head that accord trained.
 
     Raises:
-        BadInput: the folder holds a classifier with another number of labels.
+        BadInput: the folder holds a classifier with other labels than accord's own heads.
     """
     try:
         config = AutoConfig.from_pretrained(str(location))
-        if config.num_labels != 1:
+        own_heads = "head_mean" in (getattr(config, "accord", None) or {})
+        if config.num_labels != 1 and not own_heads:
             raise BadInput(
                 f"{location} has {config.num_labels} labels, a reward model needs 1:"
                 " train one with `accord reward`"

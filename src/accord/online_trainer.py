@@ -39,6 +39,7 @@ from accord.rewards import Paid, Rewards, WeightedScorer
 from accord.rollout_files import RolloutFiles
 from accord.sampling.local import LocalSampler
 from accord.scoring.base import Scorer
+from accord.scoring.ensemble import EnsembleScorer, TextEnsembleScorer
 from accord.scoring.reward_model import RewardModelScorer
 from accord.streams import stream_seed
 from accord.towers import Tower
@@ -82,9 +83,11 @@ class OnlineTrainer:
         self.average = (
             MovingAverage(parameters, config.reference_ema) if config.reference_ema is not None else None
         )
-        if isinstance(scorer, RewardModelScorer):
-            shared = towers.common_layers(base, towers.base_of(scorer.model)) >= start > 0
-            self.scorer = RewardModelScorer(scorer.model, scorer.tokenizer, start if shared else 0)
+        self.reads_tokens = self.on_trunk = False
+        if isinstance(scorer, (RewardModelScorer, EnsembleScorer)):
+            self.reads_tokens = scorer.tokenizer.get_vocab() == tokenizer.get_vocab()
+            self.on_trunk = self.reads_tokens and scorer.shares(base, start)
+            self.scorer = scorer.on_trunk(start if self.on_trunk else 0)
         self.rewards = Rewards(config, others, constrained)
         rate = config.optimizer.learning_rate
         # A schedule counts updates: a batch has one for each minibatch of each epoch.
@@ -280,21 +283,41 @@ class OnlineTrainer:
     def score_responses(
         self, prompts: Sequence[Prompt], rollouts: Rollouts, packed: Packed, trunk_TH: Tensor | None
     ) -> Tensor:
-        """(B,) scores of the run's own scorer. A reward model gets the very tokens; any other one gets text.
+        """(B,) scores of the run's own scorer.
 
         Raises:
             BadInput: a score that is not finite, where the scorer may not leave responses out.
         """
-        if isinstance(self.scorer, RewardModelScorer):
-            score_B = self.scorer.score_packed(packed, trunk_TH if self.scorer.tower.start else None)
+        return self.score_members(prompts, rollouts, packed, trunk_TH)[0]
+
+    @torch.no_grad()
+    def score_members(
+        self, prompts: Sequence[Prompt], rollouts: Rollouts, packed: Packed, trunk_TH: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B,) scores, and an ensemble's standardised members (E, B).
+
+        A reward model with the policy's tokenizer gets the very tokens; any other scorer gets text.
+        """
+        scorer, device, member_EB = self.scorer, packed.tokens_T.device, None
+        if self.reads_tokens and isinstance(scorer, (RewardModelScorer, EnsembleScorer)):
+            known_TH = trunk_TH if self.on_trunk else None
+            if isinstance(scorer, EnsembleScorer):
+                member_EB = scorer.members_packed(packed, known_TH)
+                score_B = scorer.combine(member_EB)
+            else:
+                score_B = scorer.score_packed(packed, known_TH)
+        elif isinstance(scorer, (EnsembleScorer, TextEnsembleScorer)):
+            member_EB = torch.tensor(scorer.members(*self.texts(prompts, rollouts)), device=device).T
+            score_B = scorer.combine(member_EB)
         else:
-            given = self.scorer.score(*self.texts(prompts, rollouts))
-            score_B = torch.tensor(given, device=packed.tokens_T.device)
+            score_B = torch.tensor(scorer.score(*self.texts(prompts, rollouts)), device=device)
         if not torch.isfinite(score_B).all() and not getattr(self.scorer, "skip_failures", False):
             raise BadInput(
                 "the reward model gave a score that is not finite: its training diverged, train it again"
             )
-        return score_B
+        if isinstance(scorer, EnsembleScorer) and scorer.weight_E is not None:
+            member_EB = None  # criteria are no members that ought to agree
+        return score_B, member_EB
 
     def texts(self, prompts: Sequence[Prompt], rollouts: Rollouts) -> tuple[list[Prompt], list[str]]:
         """Prompt and decoded response of each row, for scorers of other tokenizers."""

@@ -29,8 +29,8 @@ from accord import (
     online,
     preflight,
     report,
-    reward_model,
     reward_sources,
+    reward_stage,
     self_tests,
     sft,
 )
@@ -44,6 +44,7 @@ from accord.judging.human import NOT_PEOPLE
 from accord.metrics import MetricsLog
 from accord.records import Comparison, Finding, Pair, Prompt, write_jsonl
 from accord.run_folder import clear, only_one, write_lock
+from accord.scoring.loading import load_scorer
 from accord.scoring.reward_model import RewardModelScorer
 from accord.stability import PolicyExploded
 from accord.store import LabelStore
@@ -248,6 +249,7 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
             )
             if until == "reward":
                 return result
+            reward_stage.require_accepted(run, folder / "reward")
             # 5. RL from SFT against it, and best-of-n as the reference point.
             policy_key = checkpoints.key(
                 "policy",
@@ -357,13 +359,10 @@ def _reward(
             split = formats.split_by_prompt(labels, settings.test_fraction, seed=seed)
             training, test = list(split[0]), list(split[1])
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
-        model = reward_model.new(str(sft_folder), dtype, tokenizer, run.seed, round)
-        self_tests.insist(self_tests.reward(model, tokenizer))
-        card = reward_model.train(
-            model, tokenizer, training, test, settings, work, bootstrap=run.evaluate.bootstrap, **limits
+        bases = reward_stage.bases_of(run, sft_folder, tokenizer)
+        reward_stage.make(
+            run, round, folder, bases, dtype, training, test, work, _label_source(run), **limits
         )
-        card["label_source"] = _label_source(run)
-        _save(model, tokenizer, folder, key, {}, card)
 
     running.stage(name, key, make, settings.weights)
     card: dict[str, Any] = json.loads((folder / "accord_reward.json").read_text(encoding="utf-8"))
@@ -389,24 +388,25 @@ def _optimise(
 
     def make() -> None:
         work = running.workspace("online", round, key, settings.checkpoint_seconds)
-        reward = models.load_reward(out / f"round-{round}" / "reward", dtype)
+        scorer = load_scorer(
+            out / f"round-{round}" / "reward", dtype, settings.ensemble, settings.criteria_weights
+        )
         critic = None
         if settings.algorithm == "ppo":
+            reward = scorer.model if isinstance(scorer, RewardModelScorer) else None
             critic = online.new_critic(settings.critic_start, reward, str(sft_folder), tokenizer, dtype)
         policy = models.load_policy(sft_folder, dtype)
-        theirs = models.load_tokenizer(config.Model(path=str(reward.name_or_path)), str(reward.name_or_path))
         self_tests.insist(
             [
                 *self_tests.tokens(policy, tokenizer),
                 *self_tests.policy(policy, tokenizer),
-                *self_tests.reward(reward, tokenizer),
-                self_tests.same_tokenizer(tokenizer, theirs),
+                *self_tests.scorer(scorer),
             ]
         )
         trainer = online.OnlineTrainer(
             policy,
             tokenizer,
-            RewardModelScorer(reward, tokenizer),
+            scorer,
             settings,
             critic=critic,
             others=reward_sources.others(settings.rewards),

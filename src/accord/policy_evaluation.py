@@ -28,16 +28,16 @@ class Evaluated(Protocol):
 
     def reference_logps(self, packed: Packed, trunk_TH: Tensor | None) -> Tensor: ...
 
-    def score_responses(
+    def score_members(
         self, prompts: Sequence[Prompt], rollouts: Rollouts, packed: Packed, trunk_TH: Tensor | None
-    ) -> Tensor: ...
+    ) -> tuple[Tensor, Tensor | None]: ...
 
 
 @torch.no_grad()
 def evaluate(
     trainer: Evaluated, prompts: Sequence[Prompt], k: int, seed: int, sampling: Sampling
 ) -> list[dict[str, Any]]:
-    """k samples to each prompt: text, proxy, KL to the reference in nats, length in tokens."""
+    """k samples to each prompt: text, proxy (and an ensemble's members), KL to the reference, tokens."""
     rows: list[dict[str, Any]] = []
     chunk = max(1, sampling.batch_size // k)
     for start in range(0, len(prompts), chunk):
@@ -46,7 +46,8 @@ def evaluate(
         rollouts = trainer.sampler.sample(tokens, k, sampling, stream_seed(seed, start))
         packed = batches.pack(rollouts.groups, models.device())
         trunk_TH = trainer.tower.trunk(packed)
-        proxy = trainer.score_responses(asked, rollouts, packed, trunk_TH).tolist()
+        proxy_B, member_EB = trainer.score_members(asked, rollouts, packed, trunk_TH)
+        proxy, members = proxy_B.tolist(), member_EB.T.tolist() if member_EB is not None else None
         logp_BT = packed.to_BT(trainer.logps(packed, trunk_TH)[0])
         reference_BT = packed.to_BT(trainer.reference_logps(packed, trunk_TH))
         divergence = kl.k1(logp_BT, reference_BT).sum(1).tolist()
@@ -62,5 +63,6 @@ def evaluate(
                     "proxy": proxy[i],
                     "kl": divergence[i],
                 }
+                | ({"members": members[i]} if members is not None else {})
             )
     return rows

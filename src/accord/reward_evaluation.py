@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
-from accord import config, formats, models
+from accord import formats, models
 from accord.config import Gate
 from accord.diagnostics.benchmarks import benchmark_table
 from accord.diagnostics.probe_figures import measure_probes, real_responses
@@ -31,7 +31,7 @@ from accord.report.reward_card import write_card
 from accord.scoring.foreign import load_foreign
 from accord.scoring.foreign_scorer import Inputs
 from accord.scoring.function import FunctionScorer
-from accord.scoring.reward_model import RewardModelScorer
+from accord.scoring.loading import ENSEMBLE, load_scorer
 from accord.scoring.subject import Subject
 from accord.workspace import Progress
 
@@ -87,9 +87,7 @@ def load_subject(model: str, *, label: str | None = None, inputs: Inputs | None 
             raise BadInput("a Python function has neither labels nor inputs: leave both out")
         return Subject(python_function(model), model, "Python function")
     if own_checkpoint(model) and label is None and inputs is None:
-        loaded = models.load_reward(model, models.resolve_dtype())
-        tokenizer = models.load_tokenizer(config.Model(path=model), model)
-        return Subject(RewardModelScorer(loaded, tokenizer), shown(model), "accord reward model")
+        return Subject(load_scorer(model, models.resolve_dtype()), shown(model), "accord reward model")
     scorer = load_foreign(model, label=label, inputs=inputs, dtype=models.resolve_dtype())
     return Subject(scorer, shown(model), scorer.kind)
 
@@ -97,6 +95,8 @@ def load_subject(model: str, *, label: str | None = None, inputs: Inputs | None 
 def own_checkpoint(model: str) -> bool:
     """Whether accord trained it: its configuration then says how to read the score."""
     folder = Path(model)
+    if (folder / ENSEMBLE).is_file():
+        return True
     if not (folder / "config.json").is_file():
         return False
     try:

@@ -16,35 +16,48 @@ from accord.reward_examples import Data
 from accord.reward_loss import rao_kupper_threshold
 from accord.reward_measure import length_figures, measure, measure_heads, signs
 from accord.reward_trainer import TIE_MODELS, RewardTrainer, head_names
-from accord.scoring.ensemble import EnsembleScorer
+from accord.scoring.ensemble import EnsembleScorer, TextEnsembleScorer
 from accord.scoring.reward_model import RewardModelScorer
 from accord.towers import TrunkStates
 
 LEAST_DEVIATION = 1e-6
 
 
-def finish(trainer: RewardTrainer, data: Data, trunk: TrunkStates, *, bootstrap: int) -> dict[str, Any]:
-    """Store what scoring needs in the model's configuration; measure it on the held-out pairs.
+def settle(trainer: RewardTrainer, data: Data, trunk: TrunkStates, *, bootstrap: int) -> dict[str, Any]:
+    """Store what scoring needs in the model's configuration; returns what only the trainer knows.
 
     Raises:
         BadInput: a head that gives every response one score.
     """
-    config, model, tokenizer = trainer.config, trainer.scorer.model, trainer.scorer.tokenizer
-    start = trainer.scorer.tower.start
-    odin = _without_length_head(trainer, data, trunk, bootstrap) if config.length == "odin" else None
-    keep_statistics(RewardModelScorer(model, tokenizer, start), config, data, trunk)
-    scorer = RewardModelScorer(model, tokenizer, start)
-    card = measure_model(scorer, data, trunk, config, bootstrap=bootstrap)
-    kept = model.config.accord
-    card |= {"score_mean": kept["score_mean"], "score_std": kept["score_std"], "read_at": kept["read_at"]}
-    card |= {"pairs_train": len(data.examples), "pairs_left_out": data.given - len(data.rows)}
-    if odin is not None:
-        card["odin"] = odin | {"accuracy_cost": odin["both_heads"]["accuracy"] - odin["quality"]["accuracy"]}
+    config, model = trainer.config, trainer.scorer.model
+    facts: dict[str, Any] = {}
+    if config.length == "odin":
+        odin = _without_length_head(trainer, data, trunk, bootstrap)
+        cost = odin["both_heads"]["accuracy"] - odin["quality"]["accuracy"]
+        facts["odin"] = odin | {"accuracy_cost": cost}
+    scorer = RewardModelScorer(model, trainer.scorer.tokenizer, trainer.scorer.tower.start)
+    keep_statistics(scorer, config, data, trunk)
     learned = trainer.tie.detach()
-    ties: dict[str, Any] = {"choice": config.ties, "count": data.ties}
+    facts["ties"] = {"choice": config.ties, "count": data.ties}
     if config.ties in TIE_MODELS:
-        ties["parameter"] = float(rao_kupper_threshold(learned) if config.ties == "rao_kupper" else learned)
-    return card | {"ties": ties}
+        value = rao_kupper_threshold(learned) if config.ties == "rao_kupper" else learned
+        facts["ties"]["parameter"] = float(value)
+    return facts
+
+
+def finish(trainer: RewardTrainer, data: Data, trunk: TrunkStates, *, bootstrap: int) -> dict[str, Any]:
+    """`settle`, and the model's figures on the held-out pairs."""
+    facts = settle(trainer, data, trunk, bootstrap=bootstrap)
+    scorer = trainer.scorer
+    scorer = RewardModelScorer(scorer.model, scorer.tokenizer, scorer.tower.start)
+    card = measure_model(scorer, data, trunk, trainer.config, bootstrap=bootstrap)
+    kept = scorer.model.config.accord
+    card |= {"score_mean": kept["score_mean"], "score_std": kept["score_std"], "read_at": kept["read_at"]}
+    return card | facts | counts(data)
+
+
+def counts(data: Data) -> dict[str, Any]:
+    return {"pairs_train": len(data.examples), "pairs_left_out": data.given - len(data.rows)}
 
 
 def keep_statistics(scorer: RewardModelScorer, config: Reward, data: Data, trunk: TrunkStates) -> None:
@@ -91,7 +104,12 @@ def measure_model(
 
 
 def measure_members(
-    ensemble: EnsembleScorer, member_EB: torch.Tensor, data: Data, config: Reward, *, bootstrap: int = 2000
+    ensemble: EnsembleScorer | TextEnsembleScorer,
+    member_EB: torch.Tensor,
+    data: Data,
+    config: Reward,
+    *,
+    bootstrap: int = 2000,
 ) -> dict[str, Any]:
     """The same of several heads or models, given their standardised scores of the held-out answers.
 

@@ -62,11 +62,13 @@ def fit(
     config: Reward,
     work: Workspace,
     trunk: TrunkStates | None = None,
+    everything: Data | None = None,
 ) -> tuple[RewardTrainer, TrunkStates, dict[str, float]]:
     """The loop: the trained model's trainer, the trunk's states, and the fitted head's figures if there are.
 
     Args:
         trunk: states of the same frozen layers, where another member has made them already.
+        everything: what the states are made of, where ``data`` is a resample.
     """
     per_epoch = -(-len(data.examples) // config.pairs_per_step)
     total = config.epochs * per_epoch
@@ -75,7 +77,9 @@ def fit(
     if done:
         trainer.execution.load(state["execution"])
     if trunk is None:
-        trunk = TrunkStates(trainer.scorer.tower, data.groups, models.device(), work.frozen_layers)
+        trunk = TrunkStates(
+            trainer.scorer.tower, (everything or data).groups, models.device(), work.frozen_layers
+        )
     resamples = head_resamples(len(data.examples), config, work)
     times_NM = None
     if resamples:
@@ -103,7 +107,7 @@ def fit(
 def head_resamples(count: int, config: Reward, work: Workspace) -> list[list[int]]:
     """Each head's bootstrap of the examples; none where the heads are no members, or see everything."""
     ensemble = config.ensemble
-    if ensemble is None or not ensemble.bootstrap:
+    if ensemble is None or ensemble.kind != "heads" or not ensemble.bootstrap:
         return []
     return [resample(count, work.seed, work.round, member) for member in range(ensemble.members)]
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from accord import models
-from accord.config import Model
 from accord.config_rewards import Constraint, RewardSource
 from accord.records import BadInput
 from accord.rewards import WeightedScorer
 from accord.scoring.base import Scorer
 from accord.scoring.foreign import load_foreign
 from accord.scoring.function import FunctionScorer, RewardFunction
-from accord.scoring.reward_model import RewardModelScorer
+from accord.scoring.loading import load_scorer
 
 
 def others(sources: Sequence[RewardSource]) -> list[WeightedScorer]:
@@ -51,8 +50,7 @@ def open_scorer(path: str, *, label: str | None = None, skip_failures: bool = Fa
     if separator:
         return FunctionScorer(_function(path, place, called), skip_failures=skip_failures)
     if (Path(path) / "accord_reward.json").is_file():
-        model = models.load_reward(path, models.resolve_dtype())
-        return RewardModelScorer(model, models.load_tokenizer(Model(path=path), path))
+        return load_scorer(path, models.resolve_dtype())
     return load_foreign(path, label=label)
 
 

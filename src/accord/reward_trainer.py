@@ -30,7 +30,7 @@ TIE_MODELS: dict[str, TieModel] = {"rao_kupper": "rao_kupper", "davidson": "davi
 
 def head_names(config: Reward) -> list[str]:
     """What the heads are called, in order; one empty name for the usual single score."""
-    if config.ensemble is not None:
+    if config.ensemble is not None and config.ensemble.kind == "heads":
         return [f"member {number}" for number in range(config.ensemble.members)]
     if config.length == "odin":
         return ["quality", "length"]

@@ -18,6 +18,7 @@ from accord.config import Sampling
 from accord.records import BadInput, Prompt
 from accord.sampling.local import LocalSampler
 from accord.scoring.reward_model import RewardModelScorer
+from accord.scoring.subject import TokenScorer
 
 GAP = {torch.float32: 1e-3, torch.bfloat16: 0.35}  # max |Δ log-probability| between two batch shapes
 SCORE_GAP = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # max |Δ score| over the scores' own deviation
@@ -95,7 +96,14 @@ def policy(model: Any, tokenizer: Any) -> list[Check]:
 
 def reward(model: Any, tokenizer: Any) -> list[Check]:
     """A score does not depend on the batch that the response is in."""
-    scorer = RewardModelScorer(model, tokenizer)
+    return scorer(RewardModelScorer(model, tokenizer))
+
+
+def scorer(scorer: Any) -> list[Check]:
+    """The same of anything that scores token ids; nothing for who is given text."""
+    if not isinstance(scorer, TokenScorer):
+        return []
+    tokenizer, model = scorer.tokenizer, getattr(scorer, "model", None)
     answers = ("Fine, thank you.", "Cold and grey, but the light is lovely on a clear morning.")
     groups = [
         Group(
@@ -106,7 +114,7 @@ def reward(model: Any, tokenizer: Any) -> list[Check]:
     ]
     together = scorer.score_groups(groups)
     alone = torch.cat([scorer.score_groups([group]) for group in _apart(groups)])
-    gap, limit = float((together - alone).abs().max()), SCORE_GAP[model.dtype]
+    gap, limit = float((together - alone).abs().max()), SCORE_GAP[getattr(model, "dtype", torch.float32)]
     return [
         Check("reward batch invariance", gap <= limit, f"max |Δ score| {gap:.2g} deviations, limit {limit:g}")
     ]

@@ -78,6 +78,7 @@ class Workspace:
         folder: where the stage keeps its unfinished state; removed when the stage is committed.
         key: content key of the stage; states of another key are not continued.
         rest: estimated seconds of the stages that follow, for the progress line.
+        first_step: where this part's steps begin in the stage's log (a stage of several models).
     """
 
     stage: str
@@ -89,6 +90,7 @@ class Workspace:
     log: MetricsLog | None = None
     quiet: bool = False
     rest: float = 0.0
+    first_step: int = 0
     states: TrainingState | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -100,14 +102,14 @@ class Workspace:
         found = self.states.latest() if self.states else None
         step, tensors, extra = found or (0, {}, {})
         if self.log is not None:
-            self.log.rewind(self.stage, self.round, step)
+            self.log.rewind(self.stage, self.round, self.first_step + step)
         return step, tensors, extra
 
     def record(
         self, step: int, figures: Mapping[str, float], alerts: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         if self.log is not None:
-            self.log.log(self.stage, self.round, step, figures, alerts)
+            self.log.log(self.stage, self.round, self.first_step + step, figures, alerts)
 
     def keep(self, step: int, make: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]]) -> bool:
         """Save the state after ``step`` completed steps, if enough time has passed; whether it was saved."""

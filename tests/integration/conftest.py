@@ -60,6 +60,7 @@ def settings(tiny_folder: Path, tmp_path: Path) -> dict[str, Any]:
             "checkpoint_seconds": 0,
             "optimizer": {"learning_rate": 1e-3},
         },
+        "gate": {"stop_on_reject": False, "probed_answers": 2},  # a random model knows nothing
         "evaluate": {"prompts": 4, "best_of": 2, "best_of_prompts": 2, "bootstrap": 50},
         "logging": {"tensorboard": False},
     }

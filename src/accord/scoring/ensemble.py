@@ -79,6 +79,8 @@ class EnsembleScorer:
         self.tokenizer, self.model = bodies[0].tokenizer, bodies[0].model
         kept = [_statistics(body) for body in bodies]
         self.names = [name for names, _, _ in kept for name in names]
+        if len(bodies) > 1:
+            self.names = [f"member {number}" for number in range(len(self.names))]
         self.mean_E = torch.tensor([mean for _, means, _ in kept for mean in means], device=models.device())
         self.std_E = torch.tensor([std for _, _, stds in kept for std in stds], device=models.device())
         self.mean, self.std = float(self.mean_E.mean()), float(self.std_E.mean())
@@ -94,17 +96,13 @@ class EnsembleScorer:
         """The first body's; ``tower.start`` is where the shared trunk ends."""
         return self.bodies[0].tower
 
-    def on_trunk(self, base: Any, start: int) -> EnsembleScorer:
-        """The same scorer above ``base``'s first ``start`` layers, where all bodies have the very same."""
-        first = towers.base_of(self.bodies[0].model)
-        usable = 0 < start <= self._shared_layers() and towers.common_layers(base, first) >= start
-        if not usable:
-            return self
-        return EnsembleScorer(self.bodies, self.how, self.weights, start)
+    def shares(self, base: Any, start: int) -> bool:
+        """Whether all bodies' first ``start`` layers are the very same as ``base``'s."""
+        return start > 0 and all(body.shares(base, start) for body in self.bodies)
 
-    def _shared_layers(self) -> int:
-        layers = len(towers.base_of(self.model).layers)
-        return layers if len(self.bodies) == 1 else self.bodies[0].tower.start
+    def on_trunk(self, start: int) -> EnsembleScorer:
+        """The same scorer from layer ``start`` up; 0: from where the bodies differ."""
+        return EnsembleScorer(self.bodies, self.how, self.weights, start or None)
 
     def combine(self, score_EB: Tensor) -> Tensor:
         """(B,) from standardised members or criteria."""
@@ -158,6 +156,9 @@ class TextEnsembleScorer:
 
     def __init__(self, scorers: Sequence[Scorer], how: Aggregation = Aggregation()) -> None:
         self.scorers, self.how = list(scorers), how
+        self.names = [f"member {number}" for number in range(len(scorers))]
+        self.std_E = torch.tensor([float(getattr(scorer, "std", 1.0)) for scorer in scorers])
+        self.std = float(self.std_E.mean())
 
     def combine(self, score_EB: Tensor) -> Tensor:
         return aggregate(score_EB, self.how)
@@ -182,8 +183,8 @@ def _statistics(body: RewardModelScorer) -> tuple[list[str], list[float], list[f
 
 
 def _common(bodies: Sequence[RewardModelScorer]) -> int:
-    """Layers that all bodies have in common; a body alone keeps the trunk that it was given."""
+    """Layers that all bodies have in common; 0 for a body alone."""
     if len(bodies) == 1:
-        return bodies[0].tower.start
+        return 0
     first = towers.base_of(bodies[0].model)
     return min(towers.common_layers(first, towers.base_of(b.model)) for b in bodies[1:])

@@ -36,10 +36,13 @@ class RewardModelScorer:
                 f"the reward model's score deviation is {self.std}: it gives every response one score"
             )
 
-    def on_trunk(self, base: Any, start: int) -> RewardModelScorer:
-        """The same scorer above ``base``'s first ``start`` layers, where it has the very same ones."""
-        shared = towers.common_layers(base, towers.base_of(self.model)) >= start > 0
-        return RewardModelScorer(self.model, self.tokenizer, start if shared else 0)
+    def shares(self, base: Any, start: int) -> bool:
+        """Whether its first ``start`` layers are the very same as ``base``'s."""
+        return towers.common_layers(base, towers.base_of(self.model)) >= start > 0
+
+    def on_trunk(self, start: int) -> RewardModelScorer:
+        """The same scorer from layer ``start`` up; what lies below is given to it, or computed."""
+        return RewardModelScorer(self.model, self.tokenizer, start)
 
     def outputs(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
         """(B, O) of each head, as transformers would give them, float32; carries a gradient where the model
