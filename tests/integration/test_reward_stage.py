@@ -1,4 +1,4 @@
-"""Reward models of every kind through the pipeline: trained, kept in one folder, loaded, optimised against."""
+"""Reward models of every kind through the pipeline: trained, kept, loaded, optimised against."""
 
 from __future__ import annotations
 
