@@ -178,6 +178,7 @@ def status(
                 )
             )
         Console().print(table)
+        _judges(found["judges"])
     if found["done"] < found["total"]:
         raise typer.Exit(3)
 
@@ -187,6 +188,8 @@ def agreement(
     target: Target, store: Store = None, as_json: Annotated[bool, typer.Option("--json")] = False
 ) -> None:
     """Do people agree: Krippendorff's α, Cohen's κ of every two people, the items on which they differ.
+
+    Models, functions and simulated annotators count in none of it; each is compared with most people.
 
     Example: accord label agreement runs/demo
     """
@@ -205,10 +208,32 @@ def agreement(
         table.add_column(column, justify="left" if column == "two people" else "right")
     for row in found["pairs"]:
         table.add_row(f"{row['a']} and {row['b']}", str(row["items"]), _number(row["kappa"]))
+    for judge in found["judges"]:
+        table.add_row(f"most people and {judge['name']}", str(judge["items"]), _number(judge["kappa"]))
     Console().print(table)
     for row in found["disagreements"]:
         said = ", ".join(f"{name}: {verdict}" for name, verdict in row["said"])
         console.print(f"{row['item']}  {row['prompt']}\n    {said}", markup=False, highlight=False)
+
+
+def _judges(rows: list[dict[str, Any]]) -> None:
+    """Judges that are no people, in a table of their own."""
+    if not rows:
+        return
+    table = Table(title="no people: these fill no place and count in no figure above", title_justify="left")
+    for column in ("name", "judged", "with people", "κ", "same in both orders", "chose the first", "ties"):
+        table.add_column(column, justify="left" if column == "name" else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['labels']:,}",
+            f"{row['agree']:,}/{row['compared']:,}",
+            "–" if row["kappa"] is None else f"{row['kappa']:.2f}",
+            f"{row['consistent']:,}/{row['both_orders']:,}",
+            f"{row['first']:,}/{row['decided']:,}",
+            f"{row['ties']:,}",
+        )
+    Console().print(table)
 
 
 def _number(value: float | None) -> str:

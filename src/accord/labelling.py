@@ -8,6 +8,7 @@ comparisons = labelling.to_dataset("runs/demo")
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
 import time
@@ -227,7 +228,7 @@ def label_files(judge: Any) -> list[tuple[str, float]]:
 
 
 def progress(target: str | Path, *, store: str | None = None) -> dict[str, Any]:
-    """Progress and people, as plain values."""
+    """Progress, people, and judges that are no people, as plain values."""
     found = _overview(target, store)
     people_ = [
         {
@@ -243,11 +244,12 @@ def progress(target: str | Path, *, store: str | None = None) -> dict[str, Any]:
         for worker in found.workers
     ]
     fields = ("done", "total", "items", "finished", "held", "labels")
-    return {name: getattr(found, name) for name in fields} | {"people": people_}
+    judges = {"judges": [dataclasses.asdict(machine) for machine in found.machines]}
+    return {name: getattr(found, name) for name in fields} | {"people": people_} | judges
 
 
 def agreement(target: str | Path, *, store: str | None = None) -> dict[str, Any]:
-    """α, κ of every two people, and the items on which they differ, as plain values."""
+    """α, κ of every two people, the items on which they differ, and each other judge beside them."""
     found = _overview(target, store)
     return {
         "alpha": found.alpha,
@@ -255,6 +257,9 @@ def agreement(target: str | Path, *, store: str | None = None) -> dict[str, Any]
         "pairs": [{"a": a, "b": b, "items": n, "kappa": k} for a, b, n, k in found.pairs_of_people],
         "disagreements": found.disagreements,
         "disagreement_count": found.disagreement_count,
+        "judges": [
+            {"name": m.name, "items": m.compared, "agree": m.agree, "kappa": m.kappa} for m in found.machines
+        ],
     }
 
 

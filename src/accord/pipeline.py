@@ -40,9 +40,8 @@ from accord.disk import require_free
 from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
 from accord.inputs import Inputs, read_inputs
 from accord.judging import SimulatedAnnotators, judge_from, label_source
-from accord.judging.human import NOT_PEOPLE
 from accord.metrics import MetricsLog
-from accord.records import Comparison, Finding, Pair, Prompt, write_jsonl
+from accord.records import Comparison, Finding, Pair, Prompt, is_person, write_jsonl
 from accord.run_folder import clear, only_one, write_lock
 from accord.scoring.loading import load_scorer
 from accord.scoring.reward_model import RewardModelScorer
@@ -361,7 +360,7 @@ def _reward(
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
         bases = reward_stage.bases_of(run, sft_folder, tokenizer)
         reward_stage.make(
-            run, round, folder, bases, dtype, training, test, work, _label_source(run), **limits
+            run, round, folder, bases, dtype, training, test, work, _label_source(run, labels), **limits
         )
 
     running.stage(name, key, make, settings.weights)
@@ -471,23 +470,24 @@ def _labels(running: _Running, store: LabelStore, round: int, sampled: Sequence[
     """What counts of the store, in the order of the pairs: it may hold an earlier run's labels.
 
     People's labels always count, whatever policy they judged. Those of simulated annotators, models and
-    functions count on this run's own pairs alone, and simulated ones only as this seed and these settings
-    have them: so a run gives the same bits in a used folder as in a new one.
+    functions count where they are this run's judge, on this run's own pairs alone, and simulated ones only as
+    this seed and these settings have them: so a run gives the same bits in a used folder as in a new one.
     """
     run = running.run
     place = {pair.id: number for number, pair in reversed(list(enumerate(sampled)))}
     said: dict[tuple[str, str, str], int] = {}
+    machines: tuple[str, ...] = ()
     if run.judge is not None:
         judge = judge_from(run.judge, seed=run.seed, run_folder=running.out)
+        machines = judge.annotators
         if isinstance(judge, SimulatedAnnotators):
             judged = judge.judgements(sampled)
             said = {(c.pair.id, c.annotator, c.verdict): n for n, c in enumerate(judged)}
     kept: list[tuple[int, int, Comparison]] = []
     for one in store.comparisons(range(round + 1), _criterion(run)):
         voice = (one.pair.id, one.annotator, one.verdict)
-        simulated = one.annotator.startswith("simulated:")
-        machine = one.annotator.startswith(NOT_PEOPLE)
-        if (machine and one.pair.id not in place) or (simulated and said and voice not in said):
+        own = one.annotator in machines and one.pair.id in place and (not said or voice in said)
+        if not own and not is_person(one.annotator):
             continue
         kept.append((place.get(one.pair.id, len(place)), said.get(voice, len(said)), one))
     return [one for _, _, one in sorted(kept, key=lambda row: row[:2])]
@@ -498,8 +498,10 @@ def _criterion(run: Run) -> str:
     return run.judge.criterion if isinstance(run.judge, config.HumanJudge) else ""
 
 
-def _label_source(run: Run) -> str:
+def _label_source(run: Run, labels: Sequence[Comparison]) -> str:
     if run.data.comparisons is not None:
         return f"people (file {Path(run.data.comparisons).name})"
     assert run.judge is not None  # the configuration wants comparisons or a judge
-    return label_source(run.judge)
+    source = label_source(run.judge)
+    by_people = 0 if source.startswith("people") else sum(is_person(one.annotator) for one in labels)
+    return f"{source}, and {by_people} labels by people" if by_people else source

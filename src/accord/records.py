@@ -17,6 +17,8 @@ Verdict = Literal["a", "b", "tie", "both_bad", "skip"]
 Side = Literal["a", "b"]
 VERDICTS: tuple[Verdict, ...] = ("a", "b", "tie", "both_bad", "skip")
 ROLES = ("system", "user", "assistant", "tool")
+# How labels are signed that no person gave. An empty name is somebody unknown, and taken for a person.
+NOT_PEOPLE = ("simulated:", "judge:", "function:")
 MESSAGE_EXTRAS = ("name", "tool_calls", "tool_call_id", "reasoning_content")  # what chat templates read
 
 
@@ -29,6 +31,11 @@ class BadInput(ValueError):
 
 class WaitingForLabels(Exception):
     """The run needs people's labels before it can go on. The command line exits with code 3."""
+
+
+def is_person(annotator: str) -> bool:
+    """Whether a label signed so is a person's, and not a simulated annotator's, a model's or a function's."""
+    return not annotator.startswith(NOT_PEOPLE)
 
 
 def extra_json(value: Any) -> str:
@@ -243,7 +250,7 @@ class Comparison:
     Attributes:
         verdict: which side is better, ``tie``, ``both_bad`` or ``skip``.
         strength: how clear the preference is, in the annotator's own units (None: not asked).
-        annotator: who judged; simulated annotators are named ``simulated:…``.
+        annotator: who judged; who is no person signs with one of `NOT_PEOPLE` in front.
         source: where the label comes from (file or judge), for reports.
         criterion: what was asked (helpful, harmless, …); empty where it was simply which is better.
         reason: why, in the annotator's own words.

@@ -343,11 +343,12 @@ def test_a_function_judges_in_batches_and_goes_on_where_it_stopped(store: LabelS
         "mend the function, then run the same command again"
     )
     assert (sizes, len(store.comparisons())) == ([4, 4, 2], 8)
-    FunctionJudge(by_length).label(asked, store)
-    assert [one.annotator for one in store.comparisons()] == ["function:breaks_late"] * 8 + [
-        "function:by_length"
-    ] * 2
-    assert {one.source for one in store.comparisons()[8:]} == {
+    mended = FunctionJudge(by_length, "breaks_late")
+    mended.label(asked, store)  # goes on with the last two
+    assert [one.annotator for one in store.comparisons()] == ["function:breaks_late"] * 10
+    FunctionJudge(by_length).label(asked, store)  # another judge has its own say
+    assert [one.annotator for one in store.comparisons()[10:]] == ["function:by_length"] * 10
+    assert {one.source for one in store.comparisons()[10:]} == {
         "a Python function as judge (by_length), no person"
     }
     assert {one.verdict for one in store.comparisons()} == {"a"}

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from accord import cli, label_import, labelling
-from accord.config import HumanJudge
-from accord.judging import People
+from accord.config import FileJudge, HumanJudge
+from accord.judging import FunctionJudge, LabelFile, People
 from accord.records import (
     BadInput,
     Comparison,
@@ -104,6 +104,30 @@ def test_a_run_that_waits_goes_on_when_people_have_judged(tmp_path: Path) -> Non
         judge.label([pair(n) for n in range(3)], store)
         assert labelling.remaining(store) == 0
     assert not judge.simulated
+
+
+MACHINES = ("judge:gpt", "function:longer", "simulated:0")
+
+
+def test_models_functions_and_simulations_fill_no_place_of_a_person(tmp_path: Path) -> None:
+    asked = [pair(n) for n in range(3)]
+    people = People(HumanJudge(labels_per_pair=2), tmp_path)
+    written = LabelFile(FileJudge(path=str(tmp_path / "labels.jsonl")), tmp_path)
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.add_pairs(asked, overlap=2)
+        store.add([Comparison(one, "a", who) for one in asked for who in MACHINES])
+        assert labelling.remaining(store) == 6
+        with pytest.raises(WaitingForLabels, match="3 of 3 pairs have fewer than 2"):
+            people.label(asked, store)
+        with pytest.raises(WaitingForLabels, match="3 of 3 pairs have no label yet"):
+            written.label(asked, store)
+        # And the other way round: a person's word is not the model's.
+        store.add([Comparison(one, "b", who) for one in asked for who in ("ann", "bob")])
+        assert labelling.remaining(store) == 0
+        people.label(asked, store)
+        later = FunctionJudge(lambda pairs: ["tie"] * len(pairs), "later")
+        later.label(asked, store)
+        assert [one.annotator for one in store.comparisons()[-3:]] == list(later.annotators) * 3
 
 
 def test_waiting_ends_when_the_last_label_is_there(tmp_path: Path, pairs_file: Path) -> None:

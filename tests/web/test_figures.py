@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import uuid
@@ -108,6 +109,32 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert [d["said"] for d in found.disagreements] == [[("ann", "a"), ("bob", "tie")]]
     ann = next(worker for worker in found.workers if worker.name == "ann")
     assert (ann.labels, ann.skips, ann.agree, ann.compared) == (3, 1, 1, 2)
+
+
+def test_judges_that_are_no_people_count_in_no_figure_of_people(tmp_path: Path) -> None:
+    """Three people on four items; a model, with both orders, and a function beside them."""
+    orders = [["first", "second"], ["first", "first"], ["tie", "tie"], ["second", None]]
+    said = ["a", "tie", "tie", "skip"]
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.add_pairs([pair(n) for n in range(4)], overlap=3)
+        store.add([Comparison(pair(n), "a", who) for n in range(4) for who in ("ann", "bob", "cy")])
+        before = store.read(lambda c: figures.overview(c, NOW))
+        store.add(
+            Comparison(pair(n), said[n], "judge:m", meta={"orders": orders[n], "tokens": [100, 10 * n]})  # type: ignore[arg-type]
+            for n in range(4)
+        )
+        store.add([Comparison(pair(n), "b", "function:f", meta={"tokens": 7}) for n in range(3)])
+        after = store.read(lambda c: figures.overview(c, NOW))
+    model, function = after.machines
+    assert dataclasses.replace(after, machines=[]) == before
+    # It says a, tie, tie where all say a: 1 of 3; expected by chance 1/3 as well, so κ = 0.
+    assert (model.name, model.labels, model.agree, model.compared) == ("judge:m", 4, 1, 3)
+    assert model.kappa == pytest.approx(0)
+    assert (model.ties, model.skips) == (2, 1)
+    assert (model.consistent, model.both_orders) == (2, 3)  # the fourth has one order only
+    assert (model.first, model.decided) == (3, 4)
+    assert (model.tokens_in, model.tokens_out) == (400, 60)
+    assert (function.name, function.agree, function.compared, function.tokens_in) == ("function:f", 0, 3, 0)
 
 
 def test_repeated_items_measure_the_same_person(tmp_path: Path) -> None:

@@ -26,8 +26,15 @@ class Judge(Protocol):
         """True where no person judged, so that every figure built on the labels says so."""
         ...
 
+    @property
+    def annotators(self) -> tuple[str, ...]:
+        """The names with which its labels are signed; empty where people sign with their own."""
+        ...
+
     def label(self, pairs: Sequence[Pair], store: LabelStore) -> None:
-        """Return when ``store`` holds a judgement of every pair. Calling it again changes nothing.
+        """Return when ``store`` holds this judge's word on every pair. Calling it again changes nothing.
+
+        Labels of other kinds of judges do not count: a run that asks people waits for people.
 
         Raises:
             WaitingForLabels: some are missing; the sentence says how many and where to put them.

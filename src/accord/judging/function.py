@@ -31,18 +31,19 @@ class FunctionJudge:
         self.function = function
         called = name or getattr(function, "__name__", type(function).__name__)
         self.annotator = f"function:{called}"
+        self.annotators = (self.annotator,)
         self.name = source_name(called)
         self.batch_size = batch_size
 
     def label(self, pairs: Sequence[Pair], store: LabelStore) -> None:
-        """Judge every pair that has no label yet.
+        """Judge every pair that has no label by this function yet.
 
         Raises:
             BadInput: the function fails, or gives another number of verdicts, or something that is none.
                 Batches before it are in the store.
         """
         store.add_pairs(pairs)
-        waiting = store.pending(pairs)
+        waiting = store.pending(pairs, by=lambda name: name == self.annotator)
         for start in range(0, len(waiting), self.batch_size):
             store.add(self.judgements(waiting[start : start + self.batch_size]))
 

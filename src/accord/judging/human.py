@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from accord.config import FileJudge
-from accord.records import VERDICTS, BadInput, Comparison, Pair, Verdict, WaitingForLabels
+from accord.records import VERDICTS, BadInput, Comparison, Pair, Verdict, WaitingForLabels, is_person
 from accord.store import LabelStore
 
-NOT_PEOPLE = ("simulated:", "judge:", "function:")  # how labels are signed that no person gave
 NOT_PEOPLE_NAMED = "simulated annotators, models and functions"
 UNNAMED = "unnamed"  # one person, as far as a file without annotators can say; correcting a line then works
 
@@ -30,6 +29,7 @@ class LabelFile:
     """A judge that reads people's labels from ``config.path`` (``{round}`` becomes the round's number)."""
 
     simulated = False
+    annotators: tuple[str, ...] = ()
 
     def __init__(self, config: FileJudge, run_folder: str | Path = ".") -> None:
         self.path = config.path
@@ -58,7 +58,7 @@ class LabelFile:
             found += judgements
             strangers += others
         store.add(found)
-        missing = store.pending(pairs)
+        missing = store.pending(pairs, by=is_person)
         if missing:
             raise WaitingForLabels(self._sentence(missing, len({pair.id for pair in pairs}), strangers))
 
@@ -184,7 +184,7 @@ def _judgement(row: Mapping[str, Any], where: str) -> tuple[Verdict, str, float 
     annotator = row.get("annotator") or UNNAMED
     if not isinstance(annotator, str) or not annotator.isprintable():
         _refuse(where, f"annotator must be a name in printable characters, got {annotator!r}")
-    if annotator.startswith(NOT_PEOPLE):
+    if not is_person(annotator):
         _refuse(where, f"annotator {annotator!r} is a name kept for {NOT_PEOPLE_NAMED}: use another")
     strength = row.get("strength")
     if strength is None:

@@ -69,18 +69,19 @@ class LlmJudge:
     def __init__(self, config: Config, connect: Callable[[], Endpoint] | None = None) -> None:
         self.config = config
         self.annotator = f"judge:{config.model}"
+        self.annotators = (self.annotator,)
         self.name = source_name(config)
         self._connect = connect or _connection(config)
 
     def label(self, pairs: Sequence[Pair], store: LabelStore) -> None:
-        """Judge every pair that has no label yet.
+        """Judge every pair that has no label by this model yet.
 
         Raises:
             BadInput: the endpoint refuses, stays away after all tries, or the budget is spent. What was
                 judged until then is in the store, and the same command goes on from there.
         """
         store.add_pairs(pairs)
-        waiting = store.pending(pairs)
+        waiting = store.pending(pairs, by=lambda name: name == self.annotator)
         if waiting:
             spending = Spending(self.config)
             spending.add(_tokens(one) for one in store.comparisons() if one.annotator == self.annotator)

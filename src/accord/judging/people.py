@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accord.config import HumanJudge
-from accord.records import Pair, WaitingForLabels
+from accord.records import Pair, WaitingForLabels, is_person
 from accord.store import LabelStore
 
 SOURCE = "people (labelling app)"
@@ -17,6 +17,7 @@ class People:
 
     name = SOURCE
     simulated = False
+    annotators: tuple[str, ...] = ()
 
     def __init__(self, config: HumanJudge, run_folder: str | Path = ".") -> None:
         self.config = config
@@ -30,7 +31,7 @@ class People:
         """
         wanted = self.config.labels_per_pair
         store.add_pairs(pairs, overlap=wanted)
-        missing = store.pending(pairs, wanted)
+        missing = store.pending(pairs, wanted, by=is_person)
         if missing:
             total = len({pair.id for pair in pairs})
             each = "no label yet" if wanted == 1 else f"fewer than {wanted} labels"

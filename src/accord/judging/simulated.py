@@ -106,12 +106,10 @@ class SimulatedAnnotators:
         return "b" if draw >= 1 - probability_b else "tie"
 
     def label(self, pairs: Sequence[Pair], store: LabelStore) -> None:
-        """Judge every pair that still lacks labels. The store keeps verdicts only, never a gold utility.
+        """Judge every pair. The store keeps verdicts only, never a gold utility.
 
         Pairs that simulated annotators judged before are judged again: under other settings they say
         something else, and the latest word counts. Under the same settings that changes nothing.
         """
         store.add_pairs(pairs)
-        open_ = {pair.id for pair in store.pending(pairs, self.config.labels_per_pair)}
-        open_ |= {c.pair.id for c in store.comparisons() if c.annotator in self.annotators}
-        store.add(self.judgements([pair for pair in pairs if pair.id in open_]))
+        store.add(self.judgements(store.pending(pairs, by=lambda _: False)))

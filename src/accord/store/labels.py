@@ -12,7 +12,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sql
@@ -147,18 +147,25 @@ class LabelStore(Database):
                 out.append(Ranking.from_json(value | {"source": said.get("source", "")}))
         return out
 
-    def pending(self, pairs: Iterable[Pair], labels_per_pair: int = 1) -> list[Pair]:
+    def pending(
+        self, pairs: Iterable[Pair], labels_per_pair: int = 1, *, by: Callable[[str], bool] | None = None
+    ) -> list[Pair]:
         """Those of ``pairs`` with fewer than ``labels_per_pair`` judgements, each once, order kept.
 
         A skip counts: somebody looked and declined, and one person alone must be able to finish. Pairs that
         serve as gold or practice items are not waited for.
+
+        Args:
+            by: whose judgements count, by the annotator's name, such as `records.is_person`; None: anybody's.
         """
         wanted: dict[str, Pair] = {}
         for pair in pairs:
             wanted.setdefault(pair.id, pair)
         with self.transaction(write=False) as connection:
             found = standing(connection, list(wanted))
-            voices: set[tuple[str, str, str]] = {(item, who, said) for item, who, _, said in found}
+            voices: set[tuple[str, str, str]] = {
+                (item, who, said) for item, who, _, said in found if by is None or by(who)
+            }
             counts = Counter(item for item, _, _ in voices)
             measuring = set(connection.scalars(sql.select(gold.c.item).where(gold.c.purpose != "none")))
         return [

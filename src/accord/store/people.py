@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import argon2
 import sqlalchemy as sql
 
-from accord.records import BadInput
+from accord.records import NOT_PEOPLE, BadInput, is_person
 from accord.store import queue
 from accord.store.campaign import log
 from accord.store.schema import links, people, sessions
@@ -40,10 +40,10 @@ def checked_name(text: str) -> str:
         BadInput: empty, over 80 characters, not printable, or one that accord keeps for itself.
     """
     name = " ".join(text.split())
-    if not name or len(name) > 80 or not name.isprintable() or name.startswith(("simulated:", "judge:")):
+    if not name or len(name) > 80 or not name.isprintable() or not is_person(name):
         raise BadInput(
             f"{text[:90]!r} cannot be the name of a person: use 1 to 80 printable characters, and no "
-            "'simulated:' or 'judge:' in front"
+            f"{' or '.join(NOT_PEOPLE)} in front"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""What to label next, and who holds it: the one place that decides both.
+"""What people are to label next, and who holds it: the one place that decides both.
 
 Collection fills the queue (`enqueue`); `next_items` hands out its items. Each item has ``overlap`` slots. A
 slot is held by a lease that its holder's browser keeps alive, or filled by a judgement, and never more than
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sql
 
-from accord.records import content_hash
+from accord.records import content_hash, is_person
 from accord.store.campaign import Campaign
 from accord.store.schema import assignments, gold, items, queue
 from accord.store.standing import chunks, standing
@@ -119,7 +119,10 @@ def recount(connection: sql.Connection, ids: Sequence[str]) -> None:
 
 
 def recount_elsewhere(connection: sql.Connection, ids: Sequence[str]) -> None:
-    """Count the judgements of these items that came from files: they fill slots as well."""
+    """Count what people said of these items outside the app: it fills slots as well.
+
+    What models, functions and simulated annotators say fills none: the slots are for people.
+    """
     on_queue: list[str] = []
     for part in chunks(ids):
         on_queue += connection.scalars(sql.select(queue.c.item).where(queue.c.item.in_(part)))
@@ -127,7 +130,7 @@ def recount_elsewhere(connection: sql.Connection, ids: Sequence[str]) -> None:
         return
     voices: dict[str, set[tuple[str, str]]] = {item: set() for item in on_queue}
     for (item, annotator, _, said), row in standing(connection, on_queue).items():
-        if row.assignment is None:
+        if row.assignment is None and is_person(annotator):
             voices[item].add((annotator, said))
     for item, found in voices.items():
         connection.execute(sql.update(queue).where(queue.c.item == item).values(elsewhere=len(found)))

@@ -1,6 +1,7 @@
 """What the one who runs the labelling wants to know, counted from the store.
 
-Gold, practice and repeated items measure people; agreement and sides are counted on the labels alone.
+Gold, practice and repeated items measure people; agreement and sides are counted on the labels alone. Models,
+functions and simulated annotators stand in a table of their own and count in no figure of people.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any
 
 import sqlalchemy as sql
 
+from accord.records import is_person
 from accord.store import people
 from accord.store.schema import assignments, gold, items, judgements, queue
 from accord.store.standing import standing
 from accord.web import agreement, identity
 from accord.web.conversation import excerpt
+from accord.web.judges import Machine, machines, most
 
 SHARED_ITEMS = 5  # two people are compared from so many items on
 RECENT_SECONDS = 3600.0
@@ -69,6 +72,7 @@ class Overview:
     shared: int  # items with two voices or more
     named: int
     verdicts: dict[str, int]
+    machines: list[Machine]  # judges that are no people
 
 
 def wilson(count: int, total: int) -> tuple[float, float] | None:
@@ -97,9 +101,13 @@ def overview(connection: sql.Connection, now: float, disagreements: int = 50) ->
     verdicts: Counter[str] = Counter()
     last_hour = 0
     first_said: dict[tuple[str, str], str] = {}
+    by_machine: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     for (item, name, criterion, _), row in standing(connection, None).items():
         body = json.loads(row.body)
         if criterion:
+            continue
+        if not is_person(name):
+            by_machine[name].append((item, body))
             continue
         verdict = _said(body)
         worker = workers.setdefault(name, Worker(name))
@@ -156,6 +164,7 @@ def overview(connection: sql.Connection, now: float, disagreements: int = 50) ->
         shared=sum(len(said) > 1 for said in by_item.values()),
         named=_named(connection),
         verdicts=dict(verdicts),
+        machines=machines(by_machine, by_item),
     )
 
 
@@ -218,10 +227,10 @@ def _majorities(by_item: dict[str, dict[str, str]], workers: dict[str, Worker]) 
     """How often each agrees with what most of the others say, where most of them say one thing."""
     for said in by_item.values():
         for name, mine in said.items():
-            others = Counter(verdict for other, verdict in said.items() if other != name).most_common(2)
-            if others and (len(others) == 1 or others[0][1] > others[1][1]):
+            others = most(verdict for other, verdict in said.items() if other != name)
+            if others is not None:
                 workers[name].compared += 1
-                workers[name].agree += mine == others[0][0]
+                workers[name].agree += mine == others
 
 
 def _notes(worker: Worker) -> list[str]:
