@@ -15,18 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from accord.cli_label_judge import Store, Target, judge, typed
 from accord.records import BadInput, WaitingForLabels
 
 if TYPE_CHECKING:
     from accord.config import Run
 
 console = Console(soft_wrap=True)
-Target = Annotated[
-    Path, typer.Argument(help="a run directory, a file of pairs, a store file, or a database URL")
-]
-Store = Annotated[
-    str | None, typer.Option("--store", help="keep the labels here instead: a path, or a PostgreSQL URL")
-]
 
 
 class _ServeByDefault(TyperGroup):
@@ -44,15 +39,6 @@ app = typer.Typer(
     help="People's comparisons: ask for them in the browser, bring them in and out.\n\n"
     "Example: accord label runs/demo",
 )
-
-
-def _text(target: Path) -> str:
-    """The target as it was typed: a path swallows one slash of a URL."""
-    text = str(target)
-    for scheme in ("postgresql", "postgres", "sqlite", "postgresql+psycopg"):
-        if text.startswith(f"{scheme}:/") and not text.startswith(f"{scheme}://"):
-            return text.replace(":/", "://", 1)
-    return text
 
 
 @app.command()
@@ -78,7 +64,7 @@ def serve(
 
     people = read_names(annotators) if annotators else []
     with labelling.serve(
-        _text(target), host=host, port=port, annotators=people, store=store, overlap=overlap,
+        typed(target), host=host, port=port, annotators=people, store=store, overlap=overlap,
         public_url=public_url,
     ) as server:  # fmt: skip
         left = labelling.remaining(server.store)
@@ -94,6 +80,9 @@ def serve(
                 time.sleep(0.5)
         left = labelling.remaining(server.store)
     console.print(f"\nstopped; {left:,} judgements are still missing" if left else "\nstopped; all is judged")
+
+
+app.command()(judge)
 
 
 @app.command("import")
@@ -118,7 +107,7 @@ def import_(
 
     if serve_as not in ("labels", "gold", "practice"):
         raise BadInput(f"--as is {serve_as!r}: use labels, gold or practice")
-    with LabelStore(store or labelling.import_location(_text(target))) as opened:
+    with LabelStore(store or labelling.import_location(typed(target))) as opened:
         found = label_import.import_file(
             opened, file, max_rejects=max_rejects, serve_as=serve_as, criterion=criterion
         )
@@ -141,7 +130,7 @@ def export(
     """
     from accord import formats, labelling
 
-    rows = labelling.to_dataset(_text(target), store=store, criterion=criterion)
+    rows = labelling.to_dataset(typed(target), store=store, criterion=criterion)
     if not rows:
         raise BadInput(f"{target} holds no judgement that counts yet: nothing was written")
     formats.write_comparisons(out, rows)
@@ -158,7 +147,7 @@ def status(
     """
     from accord import labelling
 
-    found = labelling.progress(_text(target), store=store)
+    found = labelling.progress(typed(target), store=store)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     else:
@@ -169,7 +158,9 @@ def status(
         )
         table = Table()
         for column in ("name", "judged", "seconds", "left", "ties", "gold", "repeats"):
-            table.add_column(column, justify="left" if column == "name" else "right")
+            table.add_column(
+                column, justify="left" if column == "name" else "right", no_wrap=column == "name"
+            )
         for row in found["people"]:
             table.add_row(
                 *(
@@ -195,7 +186,7 @@ def agreement(
     """
     from accord import labelling
 
-    found = labelling.agreement(_text(target), store=store)
+    found = labelling.agreement(typed(target), store=store)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         return
@@ -205,11 +196,13 @@ def agreement(
     )
     table = Table()
     for column in ("two people", "items in common", "Cohen's κ"):
-        table.add_column(column, justify="left" if column == "two people" else "right")
+        table.add_column(
+            column, justify="left" if column == "two people" else "right", no_wrap=column == "two people"
+        )
     for row in found["pairs"]:
         table.add_row(f"{row['a']} and {row['b']}", str(row["items"]), _number(row["kappa"]))
-    for judge in found["judges"]:
-        table.add_row(f"most people and {judge['name']}", str(judge["items"]), _number(judge["kappa"]))
+    for row in found["judges"]:
+        table.add_row(f"most people and {row['name']}", str(row["items"]), _number(row["kappa"]))
     Console().print(table)
     for row in found["disagreements"]:
         said = ", ".join(f"{name}: {verdict}" for name, verdict in row["said"])
@@ -220,9 +213,9 @@ def _judges(rows: list[dict[str, Any]]) -> None:
     """Judges that are no people, in a table of their own."""
     if not rows:
         return
-    table = Table(title="no people: these fill no place and count in no figure above", title_justify="left")
-    for column in ("name", "judged", "with people", "κ", "same in both orders", "chose the first", "ties"):
-        table.add_column(column, justify="left" if column == "name" else "right")
+    table = Table(title="No people: they fill no place and count in no figure above", title_justify="left")
+    for column in ("name", "judged", "with people", "κ", "both orders", "first", "ties"):
+        table.add_column(column, justify="left" if column == "name" else "right", no_wrap=column == "name")
     for row in rows:
         table.add_row(
             row["name"],

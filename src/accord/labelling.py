@@ -22,7 +22,6 @@ from accord import formats
 from accord.records import BadInput, Comparison, Pair, Prompt, Response
 from accord.store import LabelStore, campaign, queue
 from accord.store.people import Role
-from accord.store.schema import gold
 from accord.store.schema import queue as queue_table
 from accord.web import figures
 
@@ -163,9 +162,8 @@ def serve(
 
 def remaining(store: LabelStore) -> int:
     """How many judgements the queue still lacks; gold and practice items are not waited for."""
-    kept = sql.exists().where(gold.c.item == queue_table.c.item, gold.c.purpose != "none")
     lacking = sql.select(sql.func.sum(queue_table.c.overlap - queue_table.c.done)).where(
-        queue_table.c.done < queue_table.c.overlap, ~kept
+        queue_table.c.done < queue_table.c.overlap, queue.ORDINARY
     )
     return int(store.read(lambda c: c.scalar(lacking)) or 0)
 

@@ -244,7 +244,7 @@ def test_an_export_comes_back_whole(accord: Any, tmp_path: Path) -> None:
     assert labelling.to_dataset(tmp_path / "two.db") == [full]
 
 
-@pytest.mark.parametrize("command", ["", "serve", "import", "export", "agreement", "status"])
+@pytest.mark.parametrize("command", ["", "serve", "judge", "import", "export", "agreement", "status"])
 def test_help_shows_an_example(accord: Any, command: str) -> None:
     code, out, _ = accord("label", *command.split(), "--help")
     assert code == 0

@@ -164,6 +164,20 @@ def test_a_foreign_host_is_refused(visit: Visit) -> None:
     assert ann.client.get("/", headers={"host": "[::1]:8400"}).status_code == 200
 
 
+def test_the_longest_judgement_that_the_schema_takes_fits_into_a_request(
+    visit: Visit, store: LabelStore
+) -> None:
+    """JSON writes a control character with six bytes: 6 · (4,000 + 50 · 2,000) and some names."""
+    ann = visit("ann")
+    item = ann.sync().json()["items"][0]
+    mark = {"place": 0, "start": 9_999_998, "end": 9_999_999, "quote": "\x01" * 2000, "mark": "good"}
+    entry = ann.say(item, reason="\x01" * 4000, spans=[mark] * 50, ui="1" * 40, milliseconds=10**9)
+    assert 624_000 < len(json.dumps({"entries": [entry], "have": [str(uuid.uuid4())] * 40})) < BODY_LIMIT
+    assert ann.sync(entry).json()["results"][0]["status"] == 200
+    kept = store.comparisons()[0]
+    assert (len(kept.reason), len(kept.spans)) == (4000, 50)
+
+
 def test_bodies_are_limited_with_and_without_a_stated_length(visit: Visit) -> None:
     ann = visit("ann")
     heads = {"origin": ORIGIN, "x-csrf-token": ann.csrf}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,52 @@ def test_the_outbox_goes_on_by_itself_when_the_server_comes_back(local: LabelSto
     broken = False
     found.wait_saved()
     assert len(local.comparisons()) == 1
+
+
+def test_an_entry_that_is_refused_steps_aside_and_the_others_go_on(local: LabelStore, desk: Open) -> None:
+    """No JSON, no entry, too large, of somebody else's item; then a good one."""
+    found = desk(local)
+    page = found.page
+    found.wait_item()
+    said = {"assignment": str(uuid.uuid4()), "verdict": "left", "reason": "typed with care"}
+    entries = [
+        "{broken",
+        "5",
+        json.dumps({"op": "judgement", "body": said | {"id": str(uuid.uuid4()), "reason": "x" * 1_100_000}}),
+        json.dumps({"op": "judgement", "body": said | {"id": str(uuid.uuid4())}}),
+    ]
+    page.evaluate(
+        """entries => {
+        const { store, person } = document.querySelector("#main").dataset;
+        const key = n => `accord.out.${store}.${person}.${"0".repeat(15)}.00000${n}`;
+        entries.forEach((text, n) => localStorage.setItem(key(n), text));
+        localStorage.setItem(key(0).replace(person, person + ".b"), "5");  // another person's
+        }""",
+        entries,
+    )
+    page.keyboard.press("ArrowLeft")
+    until(page, "document.querySelector('#saved').textContent === 'Saved, but 4 not accepted'")
+    assert len(local.comparisons()) == 1
+    for _ in range(2):  # kept through a reload
+        assert "4 judgements were not accepted" in page.inner_text("#aside summary")
+        page.click("#aside summary")
+        shown = page.locator("#aside li").all_inner_texts()
+        assert "it cannot be read any more" in shown[0]
+        assert shown[2].endswith("(it is too long)")
+        assert shown[3] == "A is better: typed with care (this item was not given to you)"
+        page.reload()
+        found.wait_item()
+    page.keyboard.press("ArrowRight")
+    until(page, "document.querySelector('#saved').textContent === 'Saved, but 4 not accepted'")
+    assert len(local.comparisons()) == 2
+    page.click("#aside summary")
+    page.click("#aside-again")  # sent once more, refused once more
+    until(page, "document.querySelector('#saved').textContent === 'Saved, but 4 not accepted'")
+    page.click("#aside-forget")
+    found.wait_saved()
+    assert not page.is_visible("#aside")
+    left = page.evaluate("Object.keys(localStorage).filter(key => /^accord.(out|aside)/.test(key))")
+    assert [key.split(".")[-3] for key in left] == ["b"]
 
 
 def test_a_draft_survives_a_reload(local: LabelStore, desk: Open) -> None:

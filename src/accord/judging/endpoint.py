@@ -90,7 +90,7 @@ class Spending:
         """Why the judge stopped."""
         return (
             f"the judge has spent {self.spent:.4g} of its budget of {self.config.budget:g}, and {left} pairs "
-            "have no label yet: raise judge.budget and run the same command again"
+            "have no label yet: raise judge.budget (--budget) and run the same command again"
         )
 
 

@@ -84,7 +84,7 @@ class LlmJudge:
         waiting = store.pending(pairs, by=lambda name: name == self.annotator)
         if waiting:
             spending = Spending(self.config)
-            spending.add(_tokens(one) for one in store.comparisons() if one.annotator == self.annotator)
+            spending.add(tokens_of(one) for one in store.comparisons() if one.annotator == self.annotator)
             with self._connect() as endpoint:
                 self._ask_all(waiting, endpoint, spending, lambda one: store.add([one]))
 
@@ -102,7 +102,7 @@ class LlmJudge:
         def take(future: Future[Comparison]) -> None:
             judged = future.result()
             keep(judged)
-            spending.add([_tokens(judged)])
+            spending.add([tokens_of(judged)])
 
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             try:
@@ -159,7 +159,7 @@ def _connection(config: Config) -> Callable[[], Endpoint]:
     if config.key_variable and not key:
         raise BadInput(
             f"the environment variable {config.key_variable} is empty: put the endpoint's key into it, "
-            "or set judge.key_variable to '' for an endpoint without one"
+            "or set judge.key_variable (--key-variable) to '' for an endpoint without one"
         )
     return lambda: Endpoint(config, key)
 
@@ -169,7 +169,8 @@ def source_name(config: Config) -> str:
     return f"a language model as judge ({config.model}), no person"
 
 
-def _tokens(one: Comparison) -> tuple[int, int]:
+def tokens_of(one: Comparison) -> tuple[int, int]:
+    """What the replies behind a label took: tokens (sent, received); zeros where nobody counted."""
     tokens = one.meta.get("tokens")
     return (int(tokens[0]), int(tokens[1])) if isinstance(tokens, list) and len(tokens) == 2 else (0, 0)
 

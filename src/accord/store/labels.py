@@ -111,6 +111,11 @@ class LabelStore(Database):
                 wanted[pair] = ("pair", comparison.pair.round, json.dumps(comparison.pair.to_json()))
         return self.write(lambda connection: _add_labels(connection, said, wanted, time.time()))
 
+    def pairs(self) -> list[Pair]:
+        """Every stored pair, in the order in which they came."""
+        query = sql.select(items.c.body).where(items.c.kind == "pair").order_by(items.c.sequence)
+        return [Pair.from_json(json.loads(body)) for body in self.read(lambda c: c.scalars(query).all())]
+
     def comparisons(
         self, rounds: Collection[int] | None = None, criterion: str | None = ""
     ) -> list[Comparison]:

@@ -18,6 +18,7 @@ import sqlalchemy as sql
 
 from accord.records import is_person
 from accord.store import people
+from accord.store.queue import ORDINARY
 from accord.store.schema import assignments, gold, items, judgements, queue
 from accord.store.standing import standing
 from accord.web import agreement, identity
@@ -93,7 +94,7 @@ def overview(connection: sql.Connection, now: float, disagreements: int = 50) ->
             sql.func.coalesce(sql.func.sum(queue.c.done), 0),
             sql.func.count(),
             sql.func.coalesce(sql.func.sum(sql.case((queue.c.done >= queue.c.overlap, 1), else_=0)), 0),
-        )
+        ).where(ORDINARY)
     ).one()
     workers = {person.name: Worker(person.name) for person in people.everybody(connection)}
     by_item: dict[str, dict[str, str]] = defaultdict(dict)

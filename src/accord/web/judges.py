@@ -92,8 +92,9 @@ def _machine(
 def _two(body: Mapping[str, Any], name: str, kind: type) -> tuple[Any, Any] | None:
     """A pair of values from ``meta``; of labels from a file that may hold anything, hence None."""
     found = (body.get("meta") or {}).get(name)
-    good = isinstance(found, list) and len(found) == 2 and all(isinstance(one, kind) for one in found)
-    return (found[0], found[1]) if good else None
+    if isinstance(found, list) and len(found) == 2 and all(isinstance(one, kind) for one in found):
+        return found[0], found[1]
+    return None
 
 
 # The same answer named in both orders stands first once and second once.

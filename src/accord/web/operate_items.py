@@ -15,6 +15,7 @@ from starlette.responses import Response
 from accord.records import VERDICTS
 from accord.store import assigning, events, measuring, people
 from accord.store import campaign as campaigns
+from accord.store.queue import ORDINARY
 from accord.store.schema import assignments, gold, items, judgements
 from accord.store.schema import queue as queue_table
 from accord.web import conversation
@@ -46,9 +47,9 @@ async def item_list(request: Request) -> Response:
         )
         match which:
             case "open":
-                query = query.where(queue_table.c.done < queue_table.c.overlap)
+                query = query.where(queue_table.c.done < queue_table.c.overlap, ORDINARY)
             case "done":
-                query = query.where(queue_table.c.done >= queue_table.c.overlap)
+                query = query.where(queue_table.c.done >= queue_table.c.overlap, ORDINARY)
             case "gold":
                 query = query.where(gold.c.purpose != "none")
         count = connection.scalar(sql.select(sql.func.count()).select_from(query.subquery())) or 0

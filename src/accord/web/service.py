@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from accord.store import LabelStore, campaign, people
 from accord.store.campaign import Campaign
 from accord.store.people import Person
+from accord.store.queue import ORDINARY
 from accord.store.schema import queue
 from accord.store.writer import Writer
 from accord.web.security import RateLimit, csrf_matches, csrf_token
@@ -72,7 +73,7 @@ class Service:
         """Slots of the whole queue, and how many are filled; a moment old."""
         now = time.monotonic()
         if self._totals is None or self._totals[0] < now:
-            slots = sql.select(sql.func.sum(queue.c.overlap), sql.func.sum(queue.c.done))
+            slots = sql.select(sql.func.sum(queue.c.overlap), sql.func.sum(queue.c.done)).where(ORDINARY)
             total, done = await self.read(lambda c: tuple(c.execute(slots).one()))
             counts = {"done": int(done or 0), "total": int(total or 0)}
             self._totals = (now + REMEMBERED_SECONDS, counts)

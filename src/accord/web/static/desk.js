@@ -1,5 +1,6 @@
 // The page on which people judge: shows an item, takes a verdict, shows the next at once. What is said goes to the
 // outbox; what is next was fetched while the person was reading.
+import { showAside, wireAside } from "./aside.js";
 import { Clock } from "./clock.js";
 import { showDifferences } from "./differences.js";
 import { keysOn, listen, setKeys } from "./keys.js";
@@ -32,6 +33,7 @@ const outbox = new Outbox({
   csrf,
   have: () => [...(current ? [current.item] : []), ...ahead].map((item) => item.assignment),
   answer: replied,
+  aside: showAside,
   state: (name, sentence) => {
     const saved = one("#saved");
     saved.dataset.state = name;
@@ -215,8 +217,10 @@ function nothing() {
   one("#more").hidden = true;
   one("#save").hidden = true;
   const news = one("#news");
-  const lost = one("#saved").dataset.state !== "saved";
-  if (!loaded) news.textContent = lost ? "No connection. This page goes on by itself when it is back." : "Fetching…";
+  const { state } = one("#saved").dataset;
+  const lost = state === "waiting";
+  if (state === "trouble" && outbox.waiting) news.textContent = one("#saved").textContent;
+  else if (!loaded) news.textContent = lost ? "No connection. This page goes on by itself when it is back." : "Fetching…";
   else if (lost && outbox.waiting) news.textContent = `No connection. ${outbox.waiting} of your judgements are kept in this browser and are sent when it is back.`;
   else if (lost) news.textContent = "No connection. This page goes on by itself when it is back.";
   else if (paused) news.textContent = "Paused for now. Thank you so far: this page goes on by itself.";
@@ -415,6 +419,7 @@ function wire() {
 }
 
 wire();
+wireAside(outbox);
 forgetOldDrafts();
 nothing();
 outbox.send();
