@@ -504,4 +504,4 @@ def _label_source(run: Run, labels: Sequence[Comparison]) -> str:
     assert run.judge is not None  # the configuration wants comparisons or a judge
     source = label_source(run.judge)
     by_people = 0 if source.startswith("people") else sum(is_person(one.annotator) for one in labels)
-    return f"{source}, and {by_people} labels by people" if by_people else source
+    return f"{source}, and people ({by_people} of {len(labels)} labels)" if by_people else source

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from accord import config, inputs, pipeline
 from accord.config import Run
-from accord.records import BadInput, WaitingForLabels
+from accord.records import BadInput, Comparison, Pair, Prompt, Response, WaitingForLabels
 from accord.store import LabelStore
 
 
@@ -43,6 +43,26 @@ def test_two_rounds_then_everything_is_cached(settings, tmp_path):
     assert len(stages) == 7
     assert all(stage["cached"] for stage in stages)
     assert bytes_of(out) == before
+
+
+def test_a_run_learns_from_people_and_from_its_own_judge_only(settings, tmp_path):
+    pair = Pair(Prompt.from_text("q"), Response("x"), Response("y"))
+    names = ("ann", "judge:wise", "judge:other", "function:f", "simulated:0")
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.add([Comparison(pair, "a", name) for name in names])
+        for judge, count, source in (
+            ({"kind": "human"}, 1, "people (labelling app)"),
+            ({"kind": "file", "path": "labels.jsonl"}, 1, "people (file labels.jsonl)"),
+            (
+                {"kind": "llm", "model": "wise", "url": "http://h/v1", "key_variable": ""},
+                2,
+                "a language model as judge (wise), no person, and people (1 of 2 labels)",
+            ),
+        ):
+            run = config.validate(Run, settings | {"judge": judge})
+            labels = pipeline._labels(pipeline._Running(run, tmp_path, None, {}), store, 0, [pair])
+            assert [one.annotator for one in labels] == list(names[:count])
+            assert pipeline._label_source(run, labels) == source
 
 
 def test_fresh_starts_over_and_keeps_the_labels(settings, tmp_path):
