@@ -19,7 +19,7 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 from accord import labelling
-from accord.records import Prompt, Response
+from accord.records import Comparison, Pair, Prompt, Response
 from accord.store import LabelStore, campaign, events, measuring, people, queue
 
 SCRIPTS = {
@@ -58,6 +58,23 @@ def scripted(store: LabelStore, each: int) -> None:
         store.write(lambda c, name=name: queue.release(c, name))  # type: ignore[misc]
 
 
+def judged(store: LabelStore, pairs: list[Pair]) -> None:
+    """What a model would leave in the store: the longer answer, at times a tie because its orders differ."""
+    chance = random.Random(1)
+    rows = []
+    for pair in pairs:
+        better = "a" if len(pair.a.text) >= len(pair.b.text) else "b"
+        lot = chance.random()
+        if lot < 0.15:
+            verdict, orders = "tie", ["first", "first"]
+        else:
+            verdict = better if lot < 0.85 else "ab"[better == "a"]
+            orders = ["first", "second"] if verdict == "a" else ["second", "first"]
+        meta = {"orders": orders, "tokens": [2 * len(pair.a.text + pair.b.text) // 4 + 420, 60]}
+        rows.append(Comparison(pair, verdict, "judge:script", source="a script", meta=meta))  # type: ignore[arg-type]
+    store.add(rows)
+
+
 def main() -> None:
     pairs, target = Path(sys.argv[1]), Path(sys.argv[2])
     target.mkdir(parents=True, exist_ok=True)
@@ -79,6 +96,7 @@ def main() -> None:
                 )
             )  # type: ignore[misc]
         scripted(store, 40)
+        judged(store, [item for item in items[:100] if isinstance(item, Pair)])
         store.write(lambda c: campaign.save(c, "tour", time.time(), gold_every=0))
         with labelling.serve(location, annotators=["Ann"]) as server, sync_playwright() as driver:
             store.write(lambda c: people.set_ready(c, "Ann", time.time()))
@@ -145,6 +163,8 @@ def main() -> None:
             boss.click("text=Begin")
             boss.goto(f"{server.address.url}/admin")
             take(boss, "overview")
+            boss.locator("#judges-title").scroll_into_view_if_needed()
+            boss.locator("section[aria-labelledby=judges-title]").screenshot(path=target / "judges.png")
             boss.click(".split a >> nth=0")
             take(boss, "item")
             boss.goto(f"{server.address.url}/admin/team")
