@@ -7,6 +7,7 @@ Needs Chromium and playwright. The people in the pictures of the overview are th
 
 from __future__ import annotations
 
+import difflib
 import json
 import random
 import sys
@@ -16,11 +17,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sql
 from playwright.sync_api import Page, sync_playwright
 
 from accord import labelling
 from accord.records import Comparison, Pair, Prompt, Response
 from accord.store import LabelStore, campaign, events, measuring, people, queue
+from accord.store.schema import queue as slots
 
 SCRIPTS = {
     "Script A": 0.15,
@@ -75,6 +78,20 @@ def judged(store: LabelStore, pairs: list[Pair]) -> None:
     store.add(rows)
 
 
+def most_alike(pairs: list[Pair]) -> Pair:
+    """The pair whose answers share most words: differences are shown where there is something in common."""
+
+    def alike(pair: Pair) -> float:
+        return difflib.SequenceMatcher(None, pair.a.text.split(), pair.b.text.split()).ratio()
+
+    return max((pair for pair in pairs if pair.a.text != pair.b.text), key=alike)
+
+
+def first_is(store: LabelStore, pair: Pair) -> None:
+    place = sql.update(slots).where(slots.c.item == pair.id).values(priority=5.0, overlap=20)
+    store.write(lambda c: c.execute(place))
+
+
 def main() -> None:
     pairs, target = Path(sys.argv[1]), Path(sys.argv[2])
     target.mkdir(parents=True, exist_ok=True)
@@ -98,10 +115,14 @@ def main() -> None:
         scripted(store, 40)
         judged(store, [item for item in items[:100] if isinstance(item, Pair)])
         store.write(lambda c: campaign.save(c, "tour", time.time(), gold_every=0))
-        with labelling.serve(location, annotators=["Ann"]) as server, sync_playwright() as driver:
+        first_is(store, most_alike([item for item in items[60:100] if isinstance(item, Pair)]))
+        with (
+            labelling.serve(location, annotators=[("Ann", "annotator"), ("Olga", "admin")]) as server,
+            sync_playwright() as driver,
+        ):
             store.write(lambda c: people.set_ready(c, "Ann", time.time()))
             links = dict(server.address.links)
-            operator = next(name for name in links if name != "Ann")
+            operator = "Olga"
             browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
 
             def page(link: str, width: int, height: int, scheme: Any = "light") -> Page:
@@ -120,9 +141,6 @@ def main() -> None:
             ann = page(links["Ann"], 1280, 800)
             ann.wait_for_selector(".answer")
             take(ann, "desk")
-            for _ in range(3):
-                ann.keyboard.press("ArrowRight")
-                ann.wait_for_timeout(300)
             ann.keyboard.press("d")
             ann.keyboard.press("m")
             ann.keyboard.press("g")
@@ -133,6 +151,9 @@ def main() -> None:
             ann.keyboard.press("?")
             take(ann, "keys")
             ann.keyboard.press("Escape")
+            for _ in range(3):
+                ann.keyboard.press("ArrowRight")
+                ann.wait_for_timeout(300)
             state = ann.context.storage_state()
             for name, width, height, scheme in (
                 ("phone", 390, 844, "light"),
@@ -163,8 +184,10 @@ def main() -> None:
             boss.click("text=Begin")
             boss.goto(f"{server.address.url}/admin")
             take(boss, "overview")
-            boss.locator("#judges-title").scroll_into_view_if_needed()
-            boss.locator("section[aria-labelledby=judges-title]").screenshot(path=target / "judges.png")
+            box = boss.locator("section[aria-labelledby=judges-title]").bounding_box()
+            assert box is not None
+            around = {"x": box["x"] - 24, "y": box["y"] - 24}
+            take(boss, "judges", clip=around | {"width": box["width"] + 48, "height": box["height"] + 48})
             boss.click(".split a >> nth=0")
             take(boss, "item")
             boss.goto(f"{server.address.url}/admin/team")
