@@ -239,8 +239,31 @@ def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     judge = dict(values.get("judge") or {}) if isinstance(values.get("judge"), dict) else {}
     if isinstance(judge.get("path"), str) and judge["path"].startswith("."):
         judge["path"] = str((folder / judge["path"]).resolve())
-    found = {"data": data, "model": model, "judge": judge}
+    online = _resolve_rewards(values.get("online"), folder)
+    found = {"data": data, "model": model, "judge": judge, "online": online}
     return values | {name: section for name, section in found.items() if section}
+
+
+def _resolve_rewards(section: Any, folder: Path) -> dict[str, Any]:
+    """Files and folders that ``online.rewards`` and ``online.constraint`` name with a leading dot."""
+    if not isinstance(section, dict):
+        return {}
+
+    def placed(source: Any) -> Any:
+        path = source.get("path") if isinstance(source, dict) else None
+        if not isinstance(path, str) or not path.startswith("."):
+            return source
+        place, separator, called = path.rpartition(":")
+        return source | {
+            "path": f"{(folder / (place or called)).resolve()}{separator}{called if place else ''}"
+        }
+
+    found = dict(section)
+    if isinstance(section.get("rewards"), list):
+        found["rewards"] = [placed(source) for source in section["rewards"]]
+    if "constraint" in section:
+        found["constraint"] = placed(section["constraint"])
+    return found
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), **fixed: Any) -> Run:

@@ -163,7 +163,9 @@ def estimate(run: Run, found: Sizes) -> Estimate:
     if run.online.weights.train == "lora":
         trained = 0.02 * towers
     count = (body + head) / 2
-    kept = TRAINED_BYTES + (4 if run.online.reference_ema is not None else 0)
+    kept = float(TRAINED_BYTES)
+    if run.online.reference_ema is not None:
+        kept += 4 / towers  # of the policy alone
     if run.online.on_explosion == "rollback":
         kept += 2 * 12  # two copies of masters and moments
     memory = count * (trained * kept + (2 + towers) * FROZEN_BYTES) + WORKING_BYTES

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accord import batches, models
+from accord import batches, kl, models, tensors
 from accord.batches import Group, Packed, Rollouts
 
 
@@ -47,6 +47,48 @@ class Scored:
     pair_P2: Tensor | None = None
     live_logp_R: Tensor | None = None
     live_value_R: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Log-probabilities of a batch's tokens before its first update.
+
+    Attributes:
+        live_logp_R: the policy's, with their graph where there is one.
+        logp_BT, start_BT, sampled_BT: the policy's, the SFT policy's, and those that the sampler gave.
+        reference_BT: of the policy that the KL is a penalty to: SFT, or the moving average.
+        entropy_R: nats.
+        gap_R: |sampler − trainer|, nats.
+    """
+
+    live_logp_R: Tensor
+    logp_BT: Tensor
+    start_BT: Tensor
+    reference_BT: Tensor
+    sampled_BT: Tensor
+    entropy_R: Tensor
+    gap_R: Tensor
+
+    def figures(self, packed: Packed, rollouts: Rollouts) -> dict[str, float]:
+        """KL to SFT in nats per response (k1) and per token (k3), entropy, lengths, the sampler's gap."""
+        return {
+            "kl": float(kl.k1(self.logp_BT, self.start_BT).sum(1).mean()),
+            "kl_k3": float(tensors.masked_mean(kl.k3(self.logp_BT, self.start_BT), packed.mask_BT)),
+            "entropy": float(self.entropy_R.mean()),
+            "length_mean": float(packed.length_B.float().mean()),
+            "unfinished_share": 1.0 - float(rollouts.finished_B.float().mean()),
+            "sampler_gap": float(self.gap_R.max()),
+            "sampler_gap_mean": float(self.gap_R.mean()),
+        }
+
+
+def score_figures(proxy_B: Tensor) -> dict[str, float]:
+    """Mean and deviation of the run's own scores, without those that could not be given."""
+    scored_B = proxy_B[torch.isfinite(proxy_B)]
+    return {
+        "score_mean": float(scored_B.mean()),
+        "score_std": float(scored_B.std()) if len(scored_B) > 1 else 0.0,
+    }
 
 
 @dataclass(frozen=True)

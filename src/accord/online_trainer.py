@@ -31,15 +31,15 @@ from accord.credit import CreditAssignment
 from accord.critic import Critic
 from accord.drawn_rollouts import Drawn, StaleRollouts, draw_with_spread
 from accord.execution.local import Local
-from accord.online_batch import Scored, microbatches
+from accord.online_batch import Scored, Seen, microbatches, score_figures
 from accord.ratio_checks import require_sampler_agrees
 from accord.records import BadInput, Prompt
 from accord.reference import MovingAverage, Reference
+from accord.response_scores import ResponseScores, member_figures
 from accord.rewards import Paid, Rewards, WeightedScorer
 from accord.rollout_files import RolloutFiles
 from accord.sampling.local import LocalSampler
 from accord.scoring.base import Scorer
-from accord.scoring.ensemble import EnsembleScorer, TextEnsembleScorer
 from accord.scoring.reward_model import RewardModelScorer
 from accord.streams import stream_seed
 from accord.towers import Tower
@@ -68,13 +68,7 @@ class OnlineTrainer:
         constrained: Scorer | None = None,
         seed: int = 0,
     ) -> None:
-        self.policy, self.tokenizer, self.scorer, self.config, self.seed = (
-            policy,
-            tokenizer,
-            scorer,
-            config,
-            seed,
-        )
+        self.policy, self.tokenizer, self.config, self.seed = policy, tokenizer, config, seed
         self.sampler = LocalSampler(policy, models.end_tokens(policy, tokenizer))
         base, start = towers.base_of(policy), models.trunk_layers(policy, config.weights)
         self.reference = Reference(policy, config.weights, start)
@@ -83,11 +77,7 @@ class OnlineTrainer:
         self.average = (
             MovingAverage(parameters, config.reference_ema) if config.reference_ema is not None else None
         )
-        self.reads_tokens = self.on_trunk = False
-        if isinstance(scorer, (RewardModelScorer, EnsembleScorer)):
-            self.reads_tokens = scorer.tokenizer.get_vocab() == tokenizer.get_vocab()
-            self.on_trunk = self.reads_tokens and scorer.shares(base, start)
-            self.scorer = scorer.on_trunk(start if self.on_trunk else 0)
+        self.scores = ResponseScores(scorer, tokenizer, self.sampler, base, start)
         self.rewards = Rewards(config, others, constrained)
         rate = config.optimizer.learning_rate
         # A schedule counts updates: a batch has one for each minibatch of each epoch.
@@ -104,6 +94,7 @@ class OnlineTrainer:
         self.credit = CreditAssignment(config)
         self.noise = policy_health.GradientNoise()
         self.rollout_files: RolloutFiles | None = None
+        self.member_EB: Tensor | None = None
         self.steps = 0
 
     # One step, readable from top to bottom.
@@ -150,7 +141,7 @@ class OnlineTrainer:
             asked = [prompts[i] for i in chosen]
             packed = batches.pack(rollouts.groups, models.device())
             own_B = self.score_responses(asked, rollouts, packed, self.tower.trunk(packed))
-            return self.rewards.summed(own_B, *self.texts(asked, rollouts))[0]
+            return self.rewards.summed(own_B, *self.scores.texts(asked, rollouts))[0]
 
         if config.dynamic_sampling is None:
             drawn = Drawn(sample(range(len(tokens)), 0), tuple(range(len(tokens))))
@@ -175,21 +166,15 @@ class OnlineTrainer:
         trunk_TH = self.tower.trunk(packed)
         mask_BT = packed.mask_BT
         proxy_B = self.score_responses(prompts, rollouts, packed, trunk_TH)
-        average_BT = None
-        if self.average is not None:  # before any graph is made: it computes with the policy's own modules
-            with self.average.tower(self.tower) as tower:
-                average_BT = packed.to_BT(self._logps_of(tower, self.policy, packed, trunk_TH)[0])
         live = self._one_pass(rollouts.groups)
-        with torch.set_grad_enabled(live and self.steps >= config.critic_warmup_steps):
-            live_logp_R, entropy_R = self.logps(packed, trunk_TH, entropy=True)
-        logp_R = live_logp_R.detach()
-        logp_BT = packed.to_BT(logp_R)
-        start_BT = packed.to_BT(self.reference_logps(packed, trunk_TH))
-        reference_BT = start_BT if average_BT is None else average_BT
-        kl_BT = kl.k1(logp_BT, start_BT)
-        penalised_BT = kl.k1(logp_BT, reference_BT)
+        seen = self._look(rollouts, packed, trunk_TH, live)
+        if not staleness:
+            require_sampler_agrees(
+                float(seen.gap_R.mean()), config.sampling, towers.head_of(self.policy).dtype
+            )
         paid = self.pay(prompts, rollouts, proxy_B, packed.length_B)
         in_reward = config.kl.placement == "reward" and config.algorithm != "online_dpo"
+        penalised_BT = kl.k1(seen.logp_BT, seen.reference_BT)
         reward_BT = advantages.rewards_with_kl(
             paid.score_B, penalised_BT, mask_BT, self.kl.coefficient if in_reward else 0.0
         )
@@ -203,30 +188,15 @@ class OnlineTrainer:
         given = self.credit.assign(
             paid.score_B, reward_BT, value_BT, mask_BT, len(rollouts.groups), paid.valid_B
         )
-        sampled_BT = rollouts.sampled_logp_BT.to(logp_R.device)
-        gap_R = (packed.from_BT(sampled_BT) - logp_R).abs()
-        if not staleness:
-            require_sampler_agrees(float(gap_R.mean()), config.sampling, towers.head_of(self.policy).dtype)
         importance_BT = losses.truncated_importance_weight(
-            logp_BT, sampled_BT, mask_BT, cap=config.importance_cap
+            seen.logp_BT, seen.sampled_BT, mask_BT, cap=config.importance_cap
         )
         if paid.valid_B is not None:
             importance_BT = importance_BT * paid.valid_B[:, None]
-        scored_B = proxy_B[torch.isfinite(proxy_B)]
-        figures = paid.figures | {
-            "score_mean": float(scored_B.mean()),
-            "score_std": float(scored_B.std()) if len(scored_B) > 1 else 0.0,
-            "kl": float(kl_BT.sum(1).mean()),
-            "kl_k3": float(tensors.masked_mean(kl.k3(logp_BT, start_BT), mask_BT)),
-            "kl_coefficient": self.kl.coefficient,
-            "entropy": float(entropy_R.mean()),
-            "length_mean": float(packed.length_B.float().mean()),
-            "unfinished_share": 1.0 - float(rollouts.finished_B.float().mean()),
-            "no_spread_share": given.no_spread_share,
-            "sampler_gap": float(gap_R.max()),
-            "sampler_gap_mean": float(gap_R.mean()),
-            "staleness": float(staleness),
-        }
+        figures = member_figures(self.member_EB) | paid.figures | score_figures(proxy_B)
+        figures |= seen.figures(packed, rollouts)
+        figures |= {"kl_coefficient": self.kl.coefficient, "no_spread_share": given.no_spread_share}
+        figures |= {"staleness": float(staleness)}
         if self.average is not None:
             figures["kl_penalised"] = float(penalised_BT.sum(1).mean())
         return Scored(
@@ -234,17 +204,38 @@ class OnlineTrainer:
             packed,
             trunk_TH,
             paid.score_B,
-            kl_BT,
-            reference_BT,
-            logp_BT,
+            kl.k1(seen.logp_BT, seen.start_BT),
+            seen.reference_BT,
+            seen.logp_BT,
             given.advantage_BT,
             importance_BT,
             value_BT,
             given.return_BT,
             figures,
             given.pair_P2,
-            live_logp_R if live else None,
+            seen.live_logp_R if live else None,
             live_value_R if live else None,
+        )
+
+    def _look(self, rollouts: Rollouts, packed: Packed, trunk_TH: Tensor | None, live: bool) -> Seen:
+        """The batch's log-probabilities under policy, references and sampler."""
+        average_BT = None
+        if self.average is not None:  # before any graph is made: it computes with the policy's own modules
+            with self.average.tower(self.tower) as tower:
+                average_BT = packed.to_BT(self._logps_of(tower, self.policy, packed, trunk_TH)[0])
+        with torch.set_grad_enabled(live and self.steps >= self.config.critic_warmup_steps):
+            live_logp_R, entropy_R = self.logps(packed, trunk_TH, entropy=True)
+        logp_R = live_logp_R.detach()
+        start_BT = packed.to_BT(self.reference_logps(packed, trunk_TH))
+        sampled_BT = rollouts.sampled_logp_BT.to(logp_R.device)
+        return Seen(
+            live_logp_R,
+            packed.to_BT(logp_R),
+            start_BT,
+            start_BT if average_BT is None else average_BT,
+            sampled_BT,
+            entropy_R,
+            (packed.from_BT(sampled_BT) - logp_R).abs(),
         )
 
     def update(self, scored: Scored) -> dict[str, float]:
@@ -279,55 +270,27 @@ class OnlineTrainer:
             entropy=entropy,
         )
 
-    @torch.no_grad()
+    @property
+    def scorer(self) -> Any:
+        """The run's own scorer, above the policy's trunk where it can be."""
+        return self.scores.scorer
+
     def score_responses(
         self, prompts: Sequence[Prompt], rollouts: Rollouts, packed: Packed, trunk_TH: Tensor | None
     ) -> Tensor:
-        """(B,) scores of the run's own scorer.
-
-        Raises:
-            BadInput: a score that is not finite, where the scorer may not leave responses out.
-        """
+        """(B,) scores of the run's own scorer."""
         return self.score_members(prompts, rollouts, packed, trunk_TH)[0]
 
-    @torch.no_grad()
     def score_members(
         self, prompts: Sequence[Prompt], rollouts: Rollouts, packed: Packed, trunk_TH: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """(B,) scores, and an ensemble's standardised members (E, B).
-
-        A reward model with the policy's tokenizer gets the very tokens; any other scorer gets text.
-        """
-        scorer, device, member_EB = self.scorer, packed.tokens_T.device, None
-        if self.reads_tokens and isinstance(scorer, (RewardModelScorer, EnsembleScorer)):
-            known_TH = trunk_TH if self.on_trunk else None
-            if isinstance(scorer, EnsembleScorer):
-                member_EB = scorer.members_packed(packed, known_TH)
-                score_B = scorer.combine(member_EB)
-            else:
-                score_B = scorer.score_packed(packed, known_TH)
-        elif isinstance(scorer, (EnsembleScorer, TextEnsembleScorer)):
-            member_EB = torch.tensor(scorer.members(*self.texts(prompts, rollouts)), device=device).T
-            score_B = scorer.combine(member_EB)
-        else:
-            score_B = torch.tensor(scorer.score(*self.texts(prompts, rollouts)), device=device)
-        if not torch.isfinite(score_B).all() and not getattr(self.scorer, "skip_failures", False):
-            raise BadInput(
-                "the reward model gave a score that is not finite: its training diverged, train it again"
-            )
-        if isinstance(scorer, EnsembleScorer) and scorer.weight_E is not None:
-            member_EB = None  # criteria are no members that ought to agree
-        return score_B, member_EB
-
-    def texts(self, prompts: Sequence[Prompt], rollouts: Rollouts) -> tuple[list[Prompt], list[str]]:
-        """Prompt and decoded response of each row, for scorers of other tokenizers."""
-        asked = [p for p, g in zip(prompts, rollouts.groups, strict=True) for _ in g.responses]
-        responses = [r for g in rollouts.groups for r in g.responses]
-        return asked, [models.decode(self.tokenizer, r, self.sampler.ends) for r in responses]
+        """(B,) scores, and an ensemble's standardised members (E, B), the last of which are kept for the log."""
+        score_B, self.member_EB = self.scores.of(prompts, rollouts, packed, trunk_TH)
+        return score_B, self.member_EB
 
     def pay(self, prompts: Sequence[Prompt], rollouts: Rollouts, proxy_B: Tensor, length_B: Tensor) -> Paid:
         """What each response is paid, without the KL."""
-        asked, texts = self.texts(prompts, rollouts) if self.rewards.needs_text else ([], [])
+        asked, texts = self.scores.texts(prompts, rollouts) if self.rewards.needs_text else ([], [])
         return self.rewards.pay(proxy_B, asked, texts, length_B, rollouts.finished_B.to(proxy_B.device))
 
     def _one_pass(self, groups: Sequence[Group]) -> bool:

@@ -121,6 +121,7 @@ def cost(run: Run, inputs: Inputs) -> Estimate:
     Raises:
         BadInput: the model cannot be found, or something in the recipe does not fit model or data.
     """
+    reward_sources.require_loadable(run.online)
     tokenizer = models.load_tokenizer(run.model, models.locate(run.model))
     preflight.require_fit(
         run, tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.test_prompts, inputs.comparisons

@@ -69,7 +69,8 @@ def update(scored: Scored, config: Online, trained: Trained, now: Moment) -> dic
         for batch in minibatches(scored, config, now, epoch):
             figures |= _one_step(scored, config, trained, now, batch, new_logp_BT, check_ratio=first)
             first = False
-    figures["skipped_updates"] = trained.policy.skipped
+    skipped = trained.policy.skipped + (trained.critic.execution.skipped if trained.critic is not None else 0)
+    figures["skipped_updates"] = float(skipped)
     return figures | _movement(scored, config, new_logp_BT)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accord import models
+from accord.config import Online
 from accord.config_rewards import Constraint, RewardSource
 from accord.records import BadInput
 from accord.rewards import WeightedScorer
@@ -32,6 +33,22 @@ def others(sources: Sequence[RewardSource]) -> list[WeightedScorer]:
         scorer = open_scorer(source.path, label=source.label, skip_failures=source.skip_failures)
         out.append(WeightedScorer(f"{name}-{again + 1}" if again else name, scorer, source.weight))
     return out
+
+
+def require_loadable(online: Online) -> None:
+    """Raises BadInput for a reward or a constraint that is not there, before anything is trained.
+
+    A hub id is believed: to ask for it would be to fetch it.
+    """
+    paths = [source.path for source in online.rewards]
+    if online.constraint is not None:
+        paths.append(online.constraint.path)
+    for path in paths:
+        place, separator, called = path.rpartition(":")
+        if separator:
+            _function(path, place, called)
+        elif path.startswith((".", "/", "~")) and not Path(path).is_dir():
+            raise BadInput(f"there is no reward model at {path}: give a folder, a hub id or module:function")
 
 
 def constrained(constraint: Constraint | None) -> Scorer | None:

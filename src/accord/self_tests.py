@@ -78,7 +78,7 @@ def tokens(model: Any, tokenizer: Any) -> list[Check]:
 
 
 def policy(model: Any, tokenizer: Any) -> list[Check]:
-    """Packing invariance, ratio is 1, and the sampler's log-probabilities against the trainer's."""
+    """Dropout, packing invariance, ratio is 1, the sampler's log-probabilities against the trainer's."""
     sampler = LocalSampler(model, models.end_tokens(model, tokenizer))
     asked = [models.encode_prompt(tokenizer, prompt) for prompt in PROMPTS]
     rollouts = sampler.sample(asked, 2, Sampling(max_new_tokens=8), 0)
@@ -88,6 +88,7 @@ def policy(model: Any, tokenizer: Any) -> list[Check]:
     limit = GAP[model.dtype]
     packing, ratio, sampling = (float((together - other).abs().max()) for other in (alone, again, sampled))
     return [
+        dropout_off(model),
         Check("packing invariance", packing <= limit, f"max |Δ log p| {packing:.2g}, limit {limit:g}"),
         Check("ratio is 1", ratio == 0, f"max |log ratio| {ratio:.2g} without an update"),
         Check("sampler against trainer", sampling <= limit, f"max |Δ log p| {sampling:.2g}, limit {limit:g}"),
@@ -116,8 +117,17 @@ def scorer(scorer: Any) -> list[Check]:
     alone = torch.cat([scorer.score_groups([group]) for group in _apart(groups)])
     gap, limit = float((together - alone).abs().max()), SCORE_GAP[getattr(model, "dtype", torch.float32)]
     return [
-        Check("reward batch invariance", gap <= limit, f"max |Δ score| {gap:.2g} deviations, limit {limit:g}")
+        dropout_off(model),
+        Check(
+            "reward batch invariance", gap <= limit, f"max |Δ score| {gap:.2g} deviations, limit {limit:g}"
+        ),
     ]
+
+
+def dropout_off(model: Any) -> Check:
+    """No part of the model is in training mode, where dropout would be on."""
+    training = sum(module.training for module in model.modules())
+    return Check("dropout is off", not training, f"{training} modules in training mode")
 
 
 def same_tokenizer(mine: Any, theirs: Any) -> Check:

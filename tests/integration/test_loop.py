@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from accord import config, inputs, pipeline
 from accord.config import Run
 from accord.records import BadInput, Comparison, Pair, Prompt, Response, WaitingForLabels
+from accord.stability import PolicyExploded
 from accord.store import LabelStore
 
 
@@ -178,3 +179,41 @@ def test_test_comparisons_on_prompts_that_a_judge_labels_are_refused(settings, t
     settings["data"] |= {"test_comparisons": str(tmp_path / "held.jsonl")}
     with pytest.raises(BadInput, match="of the test comparisons are also among the prompts"):
         inputs.read_inputs(config.validate(Run, settings))
+
+
+def test_a_run_with_two_rewards_and_a_constraint(settings, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def short(prompts, texts):\n    return [-len(t) / 10 for t in texts]\n"
+        "def asks(prompts, texts):\n    return [float('?' in t) for t in texts]\n"
+    )
+    settings["online"] |= {
+        "algorithm": "rloo",
+        "rewards": [{"path": f"{file}:short", "weight": 0.5}],
+        "constraint": {"path": f"{file}:asks", "threshold": 0.9},
+    }
+    out = tmp_path / "run"
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    trained = [row for row in rows if row["stage"] == "online"]
+    assert all(
+        {"reward_short", "constraint", "constraint_multiplier", "paid_mean"} <= set(r) for r in trained
+    )
+    assert trained[-1]["constraint_multiplier"] > 0  # a random model rarely asks
+    settings["online"]["rewards"] = [{"path": f"{file}:gone"}]
+    with pytest.raises(BadInput, match="has no attribute 'gone'"):
+        pipeline.run(config.validate(Run, settings), tmp_path / "other", quiet=True)
+    assert not (tmp_path / "other").exists()  # nothing was begun
+
+
+def test_an_explosion_leaves_the_last_healthy_policy_beside_the_run(settings, tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr(
+        "accord.stability.OwnRange.judge",
+        lambda self, figures: judged.append(0) or ("boom" if len(judged) > 2 else None),
+    )
+    out = tmp_path / "run"
+    with pytest.raises(PolicyExploded, match="stopped at step 2: boom; the healthy state after step 0"):
+        pipeline.run(config.validate(Run, settings), out, quiet=True)
+    assert not (out / "round-0/policy").exists()
+    AutoModelForCausalLM.from_pretrained(out / "round-0/policy-last-healthy")

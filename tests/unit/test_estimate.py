@@ -66,6 +66,17 @@ def test_ppo_costs_more_than_rloo_in_time_and_memory(run):
     assert ppo.memory_bytes > rloo.memory_bytes
 
 
+def test_settings_that_cost_time_or_memory_are_counted(run):
+    plain = estimate(run(), FOUND)
+    for online in ({"epochs": 3}, {"minibatches": 2}, {"reference_ema": 0.9}, {"dynamic_sampling": {}}):
+        assert estimate(run(online=online), FOUND).seconds["optimize"] > plain.seconds["optimize"], online
+    trained = 2 * (BODY_WEIGHTS + HEAD_WEIGHTS)  # PPO: policy and critic
+    average = estimate(run(online={"reference_ema": 0.9}), FOUND)
+    assert average.memory_bytes - plain.memory_bytes == pytest.approx(4 * trained / 2, abs=1)
+    rollback = estimate(run(online={"on_explosion": "rollback"}), FOUND)
+    assert rollback.memory_bytes - plain.memory_bytes == pytest.approx(24 * trained, abs=1)
+
+
 def test_lengths_are_counted_with_the_tokenizer(tokenizer):
     ask = Prompt.from_text("hi")  # a token a byte; the template adds the same to every prompt
     extra = len(tokenizer.apply_chat_template(ask.to_json(), tokenize=False, add_generation_prompt=True)) - 2

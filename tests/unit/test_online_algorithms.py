@@ -10,12 +10,14 @@ from pydantic import ValidationError
 from torch.testing import assert_close
 
 from accord import batches, models, towers
-from accord.config import Online, Optimizer, Weights
+from accord.config import Aggregation, Online, Optimizer, Weights
 from accord.drawn_rollouts import StaleRollouts
 from accord.online import OnlineTrainer
 from accord.records import BadInput
 from accord.rewards import WeightedScorer
+from accord.scoring.ensemble import TextEnsembleScorer
 from accord.scoring.function import FunctionScorer
+from accord.scoring.reward_model import RewardModelScorer
 
 from .test_online import ascii_share, by_order, config, encoded, sample, trainer_of
 
@@ -318,3 +320,26 @@ def test_a_reward_function_that_fails_is_one_sentence(policy, tokenizer, prompts
 
 def test_ascii_share_is_the_trivial_reward():
     assert ascii_share(None, ["ab", "aé"]) == [1.0, 0.5]
+
+
+def test_members_of_an_ensemble_have_figures_of_their_own(policy, tokenizer, prompts):
+    first = FunctionScorer(lambda p, t: [float(i) for i in range(len(t))])
+    second = FunctionScorer(lambda p, t: [2.0 * i + 1 for i in range(len(t))])
+    worst = TextEnsembleScorer([first, second], Aggregation(rule="worst"))
+    trainer = OnlineTrainer(policy, tokenizer, worst, config(), seed=1)
+    scored = trainer.score(prompts, sample(trainer, encoded(tokenizer, prompts)))
+    assert_close(scored.score_B, torch.arange(16.0))  # the worst case
+    assert (scored.figures["member_0"], scored.figures["member_1"]) == (7.5, 16.0)
+    assert scored.figures["member_spread"] == 4.25  # half the difference i + 1, on average
+
+
+def test_a_reward_model_of_another_vocabulary_is_given_text(policy, tokenizer, tiny_folder, prompts):
+    reward = models.new_reward(tiny_folder, torch.float32, tokenizer, torch.Generator().manual_seed(0))
+    other = type(tokenizer).from_pretrained(tiny_folder)
+    other.add_tokens(["<|more|>"])
+    theirs = RewardModelScorer(reward, other)
+    trainer = OnlineTrainer(policy, tokenizer, theirs, config())
+    assert not trainer.scores.reads_tokens
+    rollouts = sample(trainer, encoded(tokenizer, prompts))
+    scored = trainer.score(prompts, rollouts)
+    assert_close(scored.score_B, torch.tensor(theirs.score(*trainer.scores.texts(prompts, rollouts))))

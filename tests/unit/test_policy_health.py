@@ -37,8 +37,8 @@ def test_share_of_groups_without_spread():
 
 
 def test_gradient_noise_by_hand():
-    # |G|² = (8·2 − 4·3) / 4 = 1; tr Σ = (3 − 2) / (1/4 − 1/8) = 8
-    assert GradientNoise().update(3**0.5, 4, 2**0.5, 8) == pytest.approx(8.0)
+    # |G|² = (8·2 − 2·5) / 6 = 1; tr Σ = (5 − 2) / (1/2 − 1/8) = 8
+    assert GradientNoise().update(5**0.5, 2, 2**0.5, 8) == pytest.approx(8.0)
     assert math.isnan(GradientNoise().update(3.0, 4, 1.0, 8))  # |G|² below 0: this step alone says nothing
     with pytest.raises(ValueError, match="must have fewer"):
         GradientNoise().update(1.0, 8, 1.0, 8)

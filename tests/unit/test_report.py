@@ -503,6 +503,22 @@ def test_nan_in_training_is_shouted_and_leaves_a_gap(run: Path) -> None:
     assert "Loss was NaN or infinite once." in page_of(run).text
 
 
+def test_alerts_and_the_figures_of_each_reward_are_on_the_page(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    online = [row for row in rows if row["stage"] == "online"]
+    alert = {"figure": "clip_fraction", "value": 0.4, "limit": 0.3, "what_to_try": "fewer epochs"}
+    online[2]["alerts"] = [alert]
+    online[3]["alerts"] = [alert | {"value": 0.5}, "damaged", {"figure": "clip_fraction"}]
+    online[4]["alerts"] = "damaged"
+    for row in online:
+        row["reward_short"] = 0.25
+    jsonl(run / "metrics.jsonl", rows)
+    text = page_of(run).text
+    said = "Clipped was beyond its limit 2 times, first at step 2: last 0.5, the limit is 0.3; fewer epochs."
+    assert said in text
+    assert "Reward: short" in text
+
+
 def test_a_huge_run_stays_below_five_megabytes(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "huge", rounds=2, count=300)
     for index in (0, 1):

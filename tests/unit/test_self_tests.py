@@ -14,7 +14,7 @@ from accord.scoring.reward_model import RewardModelScorer
 from accord.self_tests import SelfTestFailed, insist
 
 ALL = {"template round trip", "end tokens", "pad of the reward model"}
-ALL |= {"packing invariance", "ratio is 1", "sampler against trainer"}
+ALL |= {"dropout is off", "packing invariance", "ratio is 1", "sampler against trainer"}
 
 
 @pytest.fixture
@@ -49,6 +49,13 @@ def test_templates(policy, tokenizer, template, name, monkeypatch):
 def test_an_end_token_that_the_model_does_not_know(policy, tokenizer, monkeypatch):
     monkeypatch.setattr(models, "end_tokens", lambda *_: frozenset({0}))
     assert failing(self_tests.tokens(policy, tokenizer)) == {"end tokens"}
+
+
+def test_a_part_in_training_mode(policy, tokenizer, reward):
+    policy.model.layers[1].mlp.train()
+    assert failing(self_tests.policy(policy, tokenizer)) == {"dropout is off"}
+    reward.train()
+    assert failing(self_tests.reward(reward, tokenizer)) == {"dropout is off"}
 
 
 def test_positions_that_run_on_over_the_stream(policy, tokenizer, monkeypatch):

@@ -47,6 +47,7 @@ FIGURES = {
     "seconds_score": ("Scoring", "s per step"),
     "seconds_train": ("Training", "s per step"),
 }
+OF_EACH = {"reward_": "Reward:", "member_": "Member:"}  # figures that a recipe or an ensemble names
 ONLY_WHERE_IT_HAPPENS = {"skipped_updates", "staleness", "unscored_share", "left_out_share"}
 STAGES = {
     "sft": (
@@ -110,7 +111,7 @@ def health(metrics: Sequence[Mapping[str, Any]]) -> list[Health]:
     for (stage, index), rows_by_step in groups:
         steps = sorted(rows_by_step)
         charts, broken = [], []
-        for key, (name, unit) in FIGURES.items():
+        for key, (name, unit) in _figures(rows_by_step).items():
             rows = [rows_by_step[s] for s in steps]
             values = [number(row.get(key)) for row in rows]
             lost = sum(1 for row in rows if key in row and number(row[key]) is None)
@@ -133,11 +134,24 @@ def health(metrics: Sequence[Mapping[str, Any]]) -> list[Health]:
     return out
 
 
+def _figures(rows_by_step: Mapping[float, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """The figures that have a chart: the known ones, and those of each reward and each member."""
+    found = {key for row in rows_by_step.values() for key in row if key.startswith(tuple(OF_EACH))}
+    more = {}
+    for key in sorted(found):
+        kind, _, name = key.partition("_")
+        more[key] = (f"{OF_EACH[kind + '_']} {clean(name)}", "score, batch mean")
+    return FIGURES | more
+
+
 def _alerts(rows_by_step: Mapping[float, Mapping[str, Any]]) -> list[str]:
     """One sentence for each figure that alerted: when, its last value, the limit and what to try."""
     last: dict[str, tuple[int, int, Mapping[str, Any]]] = {}
     for step in sorted(rows_by_step):
-        for alert in rows_by_step[step].get("alerts") or ():
+        alerts = rows_by_step[step].get("alerts")
+        for alert in alerts if isinstance(alerts, list) else ():
+            if not isinstance(alert, Mapping) or number(alert.get("value")) is None:
+                continue
             figure = clean(alert.get("figure"))
             first, times, _ = last.get(figure, (int(step), 0, alert))
             last[figure] = (first, times + 1, alert)
