@@ -34,6 +34,8 @@ data_app = typer.Typer(no_args_is_help=True, help="Check and convert preference 
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(label_app, name="label")
+# Errors that one sentence says in full; by name, so that --help does not wait for torch.
+SAID_IN_FULL = ("NumericalTrouble", "PolicyExploded", "RatioIsNotOne", "SelfTestFailed", "StaleRollouts")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 out_console = Console(soft_wrap=True)
 
@@ -395,7 +397,7 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             sys.exit(error.exit_code)
-        if type(error).__name__ in ("NumericalTrouble", "RatioIsNotOne", "SelfTestFailed"):
+        if type(error).__name__ in SAID_IN_FULL:
             _fail(str(error), 1)
         raise
     if code == INTERRUPTED:

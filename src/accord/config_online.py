@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -21,9 +22,7 @@ class Kl(Config):
     estimator: Literal["k1", "k2", "k3"] | None = Field(
         None, description="the one that the placement allows; written out, it is checked"
     )
-    coefficient: Annotated[
-        float, Field(gt=0, description="score per nat; to leave the penalty out, set placement: none")
-    ] = 0.05
+    coefficient: float = Field(0.05, description="score per nat, above 0")
     controller: Literal["fixed", "adaptive", "budget"] = "fixed"
     target: Annotated[float, Field(gt=0)] = Field(6.0, description="nats per response")
     horizon: Count = Field(10_000, description="samples (adaptive)")
@@ -33,6 +32,11 @@ class Kl(Config):
 
     @model_validator(mode="after")
     def _right_gradient(self) -> Kl:
+        if not 0 < self.coefficient < math.inf:
+            raise ValueError(
+                f"coefficient is {self.coefficient:g}, it must be above 0: to leave the penalty out, set"
+                " placement: none"
+            )
         if self.placement == "loss" and self.estimator == "k1":
             raise ValueError(
                 "estimator: k1 cannot be a KL loss, its expected gradient is zero: use k2, or placement:"

@@ -19,14 +19,14 @@ class Credit:
 
     Attributes:
         return_BT: target of the critic (PPO), else None.
-        no_spread_share: share of the groups without spread, which carry no gradient, else 0.
+        no_spread_share: share of the groups that carry no gradient, where the algorithm leaves them out.
         pair_P2: online DPO: rows of the better and of the worse response of each group; equal where there is
             no spread. Else None.
     """
 
     advantage_BT: Tensor
     return_BT: Tensor | None = None
-    no_spread_share: float = 0.0
+    no_spread_share: float | None = None
     pair_P2: Tensor | None = None
 
 

@@ -195,8 +195,12 @@ class OnlineTrainer:
             importance_BT = importance_BT * paid.valid_B[:, None]
         figures = member_figures(self.member_EB) | paid.figures | score_figures(proxy_B)
         figures |= seen.figures(packed, rollouts)
-        figures |= {"kl_coefficient": self.kl.coefficient, "no_spread_share": given.no_spread_share}
-        figures |= {"staleness": float(staleness)}
+        figures |= {"kl_coefficient": self.kl.coefficient, "staleness": float(staleness)}
+        figures["no_spread_share"] = (
+            policy_health.no_spread_share(paid.score_B.view(len(rollouts.groups), -1))
+            if given.no_spread_share is None
+            else given.no_spread_share
+        )
         if self.average is not None:
             figures["kl_penalised"] = float(penalised_BT.sum(1).mean())
         return Scored(

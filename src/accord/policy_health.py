@@ -52,8 +52,10 @@ def sequence_clip_fraction(
 
 @torch.no_grad()
 def no_spread_share(score_PK: Tensor) -> float:
-    """Share of prompts whose samples all have the same score: nothing is learned from them."""
+    """Share of prompts whose samples all have one score, of which nothing is learned; 0 where K is 1."""
     check_axes(score_PK=score_PK)
+    if score_PK.shape[1] < 2:
+        return 0.0
     return float((score_PK.amax(1) == score_PK.amin(1)).double().mean())
 
 

@@ -34,6 +34,7 @@ def test_sequence_clip_fraction_by_hand():
 
 def test_share_of_groups_without_spread():
     assert no_spread_share(tensor([[1.0, 1.0], [1.0, 2.0], [0.0, 0.0], [0.0, 0.0]])) == 0.75
+    assert no_spread_share(tensor([[1.0], [1.0]])) == 0  # one sample a prompt has no spread to speak of
 
 
 def test_gradient_noise_by_hand():
