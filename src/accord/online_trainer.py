@@ -288,7 +288,7 @@ class OnlineTrainer:
     def score_members(
         self, prompts: Sequence[Prompt], rollouts: Rollouts, packed: Packed, trunk_TH: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """(B,) scores, and an ensemble's standardised members (E, B), the last of which are kept for the log."""
+        """(B,) scores, and an ensemble's standardised members (E, B), which the next log shows."""
         score_B, self.member_EB = self.scores.of(prompts, rollouts, packed, trunk_TH)
         return score_B, self.member_EB
 

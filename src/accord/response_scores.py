@@ -18,12 +18,12 @@ from accord.scoring.reward_model import RewardModelScorer
 
 
 class ResponseScores:
-    """The run's own scorer. A reward model with the policy's vocabulary is given the very token ids; any other
-    scorer is given text.
+    """The run's own scorer: a reward model with the policy's vocabulary is given the very token ids, any other
+    scorer text.
 
     Args:
-        policy_base, start: the policy's decoder and its frozen layers, whose states are read where the scorer's
-            own are the same.
+        policy_base, start: the policy's decoder and its frozen layers, whose states are read where the
+            scorer's own are the same.
     """
 
     def __init__(
