@@ -18,8 +18,7 @@ from accord.scoring.reward_model import RewardModelScorer
 
 
 class ResponseScores:
-    """The run's own scorer: a reward model with the policy's vocabulary is given the very token ids, any other
-    scorer text.
+    """The run's own scorer: a reward model with the policy's vocabulary gets the very token ids, others text.
 
     Args:
         policy_base, start: the policy's decoder and its frozen layers, whose states are read where the
