@@ -51,6 +51,12 @@ class Reward(Config):
     labels: Literal["each", "pooled"] = Field(
         "each", description="pooled: the labels of one pair are one soft label, and the pair counts once"
     )
+    annotators: Literal["none", "soft", "fitted", "joint"] = Field(
+        "none",
+        description="named annotators who differ in sharpness and side bias. soft: one soft label a pair;"
+        " fitted: each label's loss by its annotator, fitted to the labels before training; joint: fitted to"
+        " the reward model's scores after every epoch",
+    )
     margin: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats by which the better score must lead, for each unit of a label's strength"
     )
@@ -62,8 +68,10 @@ class Reward(Config):
         (), description="one head each, learned from the labels of that criterion; empty: one head for all"
     )
     ensemble: Ensemble | None = None
-    length: Literal["keep", "odin"] = Field(
-        "keep", description="odin: a second head takes up what length explains, and is thrown away"
+    length: Literal["keep", "odin", "lowess"] = Field(
+        "keep",
+        description="odin: a second head takes up what length explains, and is thrown away; lowess: a curve"
+        " of score against length is fitted after training and taken off every score",
     )
     length_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="odin: of the correlation term")
     orthogonality_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="odin: of the heads' cosine")
@@ -81,13 +89,34 @@ class Reward(Config):
             raise ValueError(
                 f"criteria are {list(self.criteria)}: name two or more different ones, or leave them out"
             )
+        if self.annotators != "none" and self.labels == "pooled":
+            raise ValueError(
+                "labels are pooled, and pooled labels have no annotator: set labels to each, or annotators to"
+                " none"
+            )
+        if self.annotators == "joint" and self.epochs < 2 and self.head_start == "normal":
+            raise ValueError(
+                "annotators are fitted to the scores after an epoch, and there is no second one: set epochs"
+                " to 2 or more, or head_start: probe"
+            )
         heads = self.ensemble is not None and self.ensemble.kind == "heads"
+        several = heads or bool(self.criteria)
+        if self.length == "lowess" and several:
+            raise ValueError(
+                "length: lowess fits one curve to one score, and there are several heads: set length to keep,"
+                " or leave criteria and the ensemble of heads out"
+            )
         if sum([heads, bool(self.criteria), self.length == "odin"]) > 1:
             raise ValueError(
                 "criteria, length: odin and an ensemble of heads give the heads other meanings: choose one"
             )
         if self.criteria and self.ensemble is not None:
             raise ValueError("criteria have one model with a head each: leave out ensemble or criteria")
+        if self.annotators == "joint" and several:
+            raise ValueError(
+                "annotators: joint is fitted to one score, and there are several heads: set annotators to"
+                " fitted, or leave criteria and the ensemble of heads out"
+            )
         return self
 
 

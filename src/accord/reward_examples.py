@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from accord import models
+from accord.annotators import Annotators
 from accord.batches import Group, Tokens
 from accord.config import Reward
 from accord.records import BadInput, Comparison, Response
-from accord.reward_lessons import Lesson, lessons, says_something
+from accord.reward_annotators import fit_before
+from accord.reward_lessons import Lesson, by_annotators, lessons, says_something, softened
 
 OUTCOME = {"a": 0, "b": 1, "tie": 2}
 
@@ -21,7 +23,7 @@ class Example:
 
     Attributes:
         outcome: what most labels say: 0 (a), 1 (b) or 2 (tie, or as many for a as for b).
-        shares, margin, weight, criterion, ranks: as in `Lesson`.
+        shares, margin, weight, criterion, ranks, scale: as in `Lesson`.
     """
 
     group: Group
@@ -31,6 +33,7 @@ class Example:
     weight: float = 1.0
     criterion: int = 0
     ranks: tuple[int, ...] = ()
+    scale: float = 1.0
 
     @property
     def decided(self) -> bool:
@@ -94,6 +97,7 @@ def encode_lessons(
                 lesson.weight,
                 lesson.criterion,
                 lesson.ranks,
+                lesson.scale,
             )
         )
         kept.append(lesson)
@@ -108,6 +112,8 @@ class Data:
         examples, kept: training lessons as token ids, and the lessons themselves, in the same order.
         held_out, held_rows: decided pairs for measuring, one for each label, and their comparisons.
         given, ties: training labels before anything was left out, and how many of them are ties.
+        annotators: what was fitted to the labels, or to the scores in the end; None where annotators do not
+            count.
     """
 
     examples: list[Example]
@@ -116,6 +122,7 @@ class Data:
     held_rows: list[Comparison]
     given: int
     ties: int
+    annotators: Annotators | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -146,10 +153,26 @@ def read(
     Raises:
         BadInput: too few usable pairs, a criterion without any, no usable held-out pair.
     """
-    examples, kept = encode_lessons(tokenizer, lessons(training, config), context=context, **limits)
-    plain = config.model_copy(update={"ties": "drop", "labels": "each", "rankings": "pairs"})
+    taught, annotators = lessons(training, config), None
+    if config.annotators in ("soft", "fitted"):
+        annotators = fit_before([row for lesson in taught for row in lesson.rows])
+        taught = (
+            softened(taught, annotators, config)
+            if config.annotators == "soft"
+            else by_annotators(taught, annotators)
+        )
+    examples, kept = encode_lessons(tokenizer, taught, context=context, **limits)
+    plain = config.model_copy(
+        update={"ties": "drop", "labels": "each", "rankings": "pairs", "annotators": "none"}
+    )
     held_out, held_rows = encode(tokenizer, test, plain, context=context, **limits)
     used = sum(len(lesson.rows) for lesson in kept)
+    judged = sum(row.verdict in OUTCOME for row in training)
+    if not taught and judged:
+        raise BadInput(
+            f"all {judged} labels that were judged are ties: set reward.ties to half, rao_kupper or"
+            " davidson to learn from ties, or collect labels that name a better side"
+        )
     if len(examples) < config.minimum_pairs:
         unusable = sum(says_something(row, config) for row in training) - used
         why = (
@@ -169,7 +192,7 @@ def read(
     if not held_out:
         raise BadInput("no usable held-out pair is left to measure the reward model: label more pairs")
     ties = sum(row.verdict == "tie" for row in training)
-    return Data(examples, kept, held_out, held_rows, len(training), ties)
+    return Data(examples, kept, held_out, held_rows, len(training), ties, annotators)
 
 
 def _tokens(tokenizer: Any, response: Response) -> Tokens:

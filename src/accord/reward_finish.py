@@ -12,11 +12,13 @@ from torch import nn
 from accord.config import Reward
 from accord.diagnostics.statistics import FloatArray
 from accord.records import BadInput
+from accord.reward_annotators import described
 from accord.reward_examples import Data
 from accord.reward_loss import rao_kupper_threshold
 from accord.reward_measure import length_figures, measure, measure_heads, signs
 from accord.reward_trainer import TIE_MODELS, RewardTrainer, head_names
 from accord.scoring.ensemble import EnsembleScorer, TextEnsembleScorer
+from accord.scoring.length_calibration import fit_curve
 from accord.scoring.reward_model import RewardModelScorer
 from accord.towers import TrunkStates
 
@@ -35,6 +37,12 @@ def settle(trainer: RewardTrainer, data: Data, trunk: TrunkStates, *, bootstrap:
         odin = _without_length_head(trainer, data, trunk, bootstrap)
         cost = odin["both_heads"]["accuracy"] - odin["quality"]["accuracy"]
         facts["odin"] = odin | {"accuracy_cost": cost}
+    if config.length == "lowess":
+        lowess = _length_curve(trainer, data, trunk, bootstrap)
+        cost = lowess["before"]["accuracy"] - lowess["after"]["accuracy"]
+        facts["lowess"] = lowess | {"accuracy_cost": cost}
+    if data.annotators is not None:
+        facts["annotators"] = {"choice": config.annotators} | described(data.annotators)
     scorer = RewardModelScorer(model, trainer.scorer.tokenizer, trainer.scorer.tower.start)
     keep_statistics(scorer, config, data, trunk)
     learned = trainer.tie.detach()
@@ -63,7 +71,8 @@ def counts(data: Data) -> dict[str, Any]:
 def keep_statistics(scorer: RewardModelScorer, config: Reward, data: Data, trunk: TrunkStates) -> None:
     """Mean and deviation of each head over the training responses, into ``model.config.accord``."""
     model = scorer.model
-    model.config.accord = None  # raw scores
+    curve = (getattr(model.config, "accord", None) or {}).get("length_curve")
+    model.config.accord = {"length_curve": curve} if curve else None  # raw scores
     names = [""] if model.score.weight.shape[0] == 1 else head_names(config)
     plain = RewardModelScorer(model, scorer.tokenizer, scorer.tower.start)
     groups = [e.group for e in data.examples]
@@ -84,6 +93,8 @@ def keep_statistics(scorer: RewardModelScorer, config: Reward, data: Data, trunk
         "read_at": "last_token",
         "end_token": scorer.tokenizer.eos_token_id,
     }
+    if curve:
+        kept["length_curve"] = curve
     if len(names) > 1:
         kept |= {"heads": "criteria" if config.criteria else "members"}
         kept |= {"head_names": names, "head_mean": means, "head_std": stds}
@@ -128,6 +139,35 @@ def measure_members(
         ensemble.names, score_EN2, nats_E, held_out, rows, own_pairs=own, bootstrap=bootstrap
     )
     return card | {"criteria" if own else "members": heads}
+
+
+def _length_curve(trainer: RewardTrainer, data: Data, trunk: TrunkStates, bootstrap: int) -> dict[str, Any]:
+    """Fit raw scores against lengths in tokens over the training answers, and keep the curve with the model.
+
+    The figures, before and after, are of the held-out pairs.
+    """
+    model, tokenizer, start = trainer.scorer.model, trainer.scorer.tokenizer, trainer.scorer.tower.start
+    sign_N = signs(data.held_out)
+
+    def figures() -> dict[str, Any]:
+        scorer = RewardModelScorer(model, tokenizer, start)
+        found = scorer.score_groups([e.group for e in data.held_out], trunk)
+        score_N2 = found.view(-1, 2).double().numpy()
+        margin_N = (score_N2[:, 0] - score_N2[:, 1]) * sign_N
+        return length_figures(margin_N, data.held_out, data.held_rows, bootstrap=bootstrap)
+
+    model.config.accord = None  # raw scores
+    before = figures()
+    groups = [e.group for e in data.examples]
+    raw = RewardModelScorer(model, tokenizer, start).score_groups(groups, trunk).double().numpy()
+    lengths = [len(response) for group in groups for response in group.responses]
+    # Each answer once, however many pairs it is in
+    answers = dict(
+        zip([(g.prompt, r) for g in groups for r in g.responses], zip(lengths, raw, strict=True), strict=True)
+    )
+    curve = fit_curve([n for n, _ in answers.values()], [s for _, s in answers.values()], "tokens")
+    model.config.accord = {"length_curve": curve.to_json()}
+    return {"before": before, "after": figures()}
 
 
 def _without_length_head(

@@ -1,18 +1,20 @@
 """What people's judgements teach a reward model: shares of a, b and tie, a margin, a weight. No torch here.
 
-A lesson is one label, or all labels of one pair pooled, or one ranking of K answers. Whoever weighs labels by
-who gave them (annotators who differ) makes lessons; the training below does not know annotators.
+A lesson is one label, or all labels of one pair pooled, or one ranking of K answers. Annotators who differ
+change lessons (`by_annotators`, `softened`); the loss does not know annotators.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
+from accord.annotators import Annotators
 from accord.config import Reward
 from accord.records import BadInput, Comparison, Response
+from accord.reward_annotators import label_terms, soft_labels
 
 SHARES = {"a": (1.0, 0.0, 0.0), "b": (0.0, 1.0, 0.0), "tie": (0.0, 0.0, 1.0)}
 
@@ -27,6 +29,8 @@ class Lesson:
         margin: nats by which a's score should lead b's before the loss counts them as equal; below 0 where b
             should lead.
         weight: how much it counts; 1 is one pair.
+        scale: how much the label follows the difference of the scores, of which the margin is then taken: the
+            annotator's inverse temperature over that of all; below 0 for one who answers the opposite.
         criterion: which of the configured criteria it is about.
         answers, ranks: of a ranking, the K answers and their places (1 the best, equal ones tie); else empty.
     """
@@ -38,6 +42,7 @@ class Lesson:
     criterion: int = 0
     answers: tuple[Response, ...] = ()
     ranks: tuple[int, ...] = ()
+    scale: float = 1.0
 
     @property
     def row(self) -> Comparison:
@@ -69,6 +74,29 @@ def lessons(comparisons: Sequence[Comparison], config: Reward) -> list[Lesson]:
         return each
     place = {id(row): number for number, row in enumerate(comparisons)}
     return sorted([*ranked, *each], key=lambda lesson: place[id(lesson.row)])
+
+
+def by_annotators(taught: Sequence[Lesson], annotators: Annotators) -> list[Lesson]:
+    """Each label through its annotator: P(a) = σ(scale · difference − margin). Rankings stay as they are.
+
+    A side bias towards a is a margin that a's score need not lead by.
+    """
+    terms = label_terms([lesson.row for lesson in taught], annotators)
+    return [
+        lesson if lesson.ranks else replace(lesson, scale=float(scale), margin=lesson.margin - float(offset))
+        for lesson, scale, offset in zip(taught, terms.scale_N, terms.offset_N, strict=True)
+    ]
+
+
+def softened(taught: Sequence[Lesson], annotators: Annotators, config: Reward) -> list[Lesson]:
+    """One lesson a pair, its shares what an average annotator would say after all of the pair's labels."""
+    ranked = [lesson for lesson in taught if lesson.ranks]
+    rows = [lesson.row for lesson in taught if not lesson.ranks]
+    pairs = []
+    for rows_of_pair, a_better in soft_labels(rows, annotators):
+        pooled = _lesson([rows[n] for n in rows_of_pair], config)
+        pairs.append(replace(pooled, shares=(a_better, 1 - a_better, 0.0)))
+    return [*ranked, *pairs]
 
 
 def _asked(row: Comparison, config: Reward) -> bool:

@@ -31,6 +31,7 @@ def pair_loss(
     tie_model: TieModel = "none",
     tie: Tensor | None = None,
     margin_N: Tensor | None = None,
+    scale_N: Tensor | None = None,
     weight_N: Tensor | None = None,
     label_smoothing: float = 0.0,
     centering: float = 0.0,
@@ -44,13 +45,15 @@ def pair_loss(
         tie: the free parameter of the tie model: softplus gives Rao–Kupper's η, as it is it is Davidson's
             log ν.
         margin_N: a's score has to lead by so much; below 0 where b's has to.
+        scale_N: of the difference, before the margin: the annotator's inverse temperature over that of all.
         label_smoothing: probability that a winner was named the wrong way round; ties stay ties.
     """
+    scaled_a_N, scaled_b_N = (a_N, b_N) if scale_N is None else (scale_N * a_N, scale_N * b_N)
     if tie_model == "none":
         soft_N = share_N3[:, 0] + share_N3[:, 2] / 2
         main = losses.bradley_terry(
-            a_N,
-            b_N,
+            scaled_a_N,
+            scaled_b_N,
             margin_N=margin_N,
             weight_N=weight_N,
             soft_label_N=soft_N,
@@ -59,7 +62,9 @@ def pair_loss(
         )
     else:
         assert tie is not None
-        difference_N = a_N - b_N if margin_N is None else a_N - b_N - margin_N
+        difference_N = scaled_a_N - scaled_b_N
+        if margin_N is not None:
+            difference_N = difference_N - margin_N
         if tie_model == "rao_kupper":
             log_N3 = losses.rao_kupper_log_probabilities(difference_N, rao_kupper_threshold(tie))
         else:

@@ -18,6 +18,7 @@ from accord.config import Reward
 from accord.records import Comparison
 from accord.reward_examples import Data, Example, encode, encode_lessons, read
 from accord.reward_finish import finish
+from accord.reward_joint import from_state, refitted, taught_by, to_state
 from accord.reward_trainer import RewardTrainer, head_names, resample
 from accord.streams import generator, permutation
 from accord.towers import TrunkStates
@@ -51,6 +52,8 @@ def train(
     data = read(tokenizer, training, test, config, context=context, **limits)
     started = time.monotonic()
     trainer, trunk, started_at = fit(model, tokenizer, data, config, work)
+    if config.annotators == "joint":
+        data = refitted(data, trainer, trunk)
     card = finish(trainer, data, trunk, bootstrap=bootstrap)
     return card | {"probe": started_at or None, "seconds": time.monotonic() - started}
 
@@ -90,16 +93,26 @@ def fit(
     if config.head_start == "probe" and not done:
         found = trainer.fit_head(data.examples, data.keys, trunk, resamples)
         started_at = {"accuracy": found.accuracy, "strength": found.strength}
+    known = from_state(extra.get("annotators", {}))
+    taught = taught_by(data, known) if known is not None else data
+
+    def state_of() -> tuple[dict[str, Any], dict[str, Any]]:
+        told = {"probe": started_at, "annotators": to_state(taught.annotators)}
+        return {"execution": trainer.execution.state()}, told
+
+    scores_mean_something = config.head_start == "probe"
     for step in range(done, total):
         begun = time.monotonic()
+        if config.annotators == "joint" and step % per_epoch == 0 and (step or scores_mean_something):
+            taught = refitted(data, trainer, trunk)
         order = permutation(len(data.examples), work.seed, "reward", work.round, step // per_epoch)
         first = step % per_epoch * config.pairs_per_step
         chosen = order[first : first + config.pairs_per_step]
         times = times_NM[chosen] if times_NM is not None else None
-        figures = trainer.step([data.examples[i] for i in chosen], trunk, times)
+        figures = trainer.step([taught.examples[i] for i in chosen], trunk, times)
         check_bad_steps(trainer.execution.bad_steps, MAX_BAD_STEPS, "reward", step)
         work.record(step, figures | {"pairs_per_second": len(chosen) / (time.monotonic() - begun)})
-        work.keep(step + 1, lambda: ({"execution": trainer.execution.state()}, {"probe": started_at}))
+        work.keep(step + 1, state_of)
         progress.advance(f"loss {figures['loss']:.3f}  accuracy {figures['accuracy']:.2f}")
     return trainer, trunk, started_at
 

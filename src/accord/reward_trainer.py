@@ -131,7 +131,7 @@ class RewardTrainer:
         self, score_R: Tensor, examples: Sequence[Example], weight_N: Tensor | None, count: float
     ) -> Tensor:
         a_N, b_N = score_R.view(-1, 2).unbind(1)
-        margins = [e.margin for e in examples]
+        margins, scales = [e.margin for e in examples], [e.scale for e in examples]
         return pair_loss(
             a_N,
             b_N,
@@ -139,6 +139,7 @@ class RewardTrainer:
             tie_model=TIE_MODELS.get(self.config.ties, "none"),
             tie=self.tie,
             margin_N=torch.tensor(margins, device=a_N.device) if any(margins) else None,
+            scale_N=torch.tensor(scales, device=a_N.device) if set(scales) != {1.0} else None,
             weight_N=weight_N,
             label_smoothing=self.config.label_smoothing,
             centering=self.config.centering,

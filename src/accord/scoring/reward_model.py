@@ -11,6 +11,7 @@ from torch import Tensor
 from accord import batches, models, towers
 from accord.batches import Group, Packed, stream_length
 from accord.records import BadInput, Prompt
+from accord.scoring.length_calibration import LengthCurve
 from accord.towers import TOKENS_PER_BATCH, Tower, TrunkStates
 
 
@@ -22,8 +23,10 @@ class RewardModelScorer:
         tokenizer: the reward model's own.
         start: where its layers above a shared trunk begin; 0 without a trunk.
 
+    A curve of score against length (``reward.length: lowess``) that is kept in the checkpoint is taken off.
+
     Raises:
-        BadInput: a deviation that is not above 0.
+        BadInput: a deviation that is not above 0, a curve that cannot be read.
     """
 
     def __init__(self, model: Any, tokenizer: Any, start: int = 0) -> None:
@@ -31,6 +34,7 @@ class RewardModelScorer:
         self.tower = Tower(towers.base_of(model), start)
         kept = getattr(model.config, "accord", None) or {}
         self.mean, self.std = float(kept.get("score_mean", 0.0)), float(kept.get("score_std", 1.0))
+        self.curve = LengthCurve.from_json(kept["length_curve"]) if kept.get("length_curve") else None
         if not self.std > 0:
             raise BadInput(
                 f"the reward model's score deviation is {self.std}: it gives every response one score"
@@ -45,12 +49,15 @@ class RewardModelScorer:
         return RewardModelScorer(self.model, self.tokenizer, start)
 
     def outputs(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
-        """(B, O) of each head, as transformers would give them, float32; carries a gradient where the model
-        does.
+        """(B, O) of each head, as transformers would give them less the length curve, float32; carries a
+        gradient where the model does.
         """
         hidden_TH = self.tower.hidden(packed, trunk_TH)
         output_BO: Tensor = self.model.score(hidden_TH[packed.last_B]).float()
-        return output_BO
+        if self.curve is None:
+            return output_BO
+        bias_B = torch.from_numpy(self.curve.at(packed.length_B.cpu().numpy()))
+        return output_BO - bias_B[:, None].to(output_BO)
 
     def raw(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
         """(B,) of the first head."""
