@@ -106,6 +106,11 @@ class Reward(Config):
                 "length: lowess fits one curve to one score, and there are several heads: set length to keep,"
                 " or leave criteria and the ensemble of heads out"
             )
+        if self.length == "lowess" and self.ensemble is not None and self.ensemble.average:
+            raise ValueError(
+                "length: lowess fits a curve to each member, and averaged weights are none of them: leave"
+                " ensemble.average or lowess out"
+            )
         if sum([heads, bool(self.criteria), self.length == "odin"]) > 1:
             raise ValueError(
                 "criteria, length: odin and an ensemble of heads give the heads other meanings: choose one"

@@ -93,17 +93,20 @@ def fit(
     if config.head_start == "probe" and not done:
         found = trainer.fit_head(data.examples, data.keys, trunk, resamples)
         started_at = {"accuracy": found.accuracy, "strength": found.strength}
-    known = from_state(extra.get("annotators", {}))
+    joint = config.annotators == "joint"
+    known = from_state(extra.get("annotators", {})) if joint else None
     taught = taught_by(data, known) if known is not None else data
 
     def state_of() -> tuple[dict[str, Any], dict[str, Any]]:
-        told = {"probe": started_at, "annotators": to_state(taught.annotators)}
+        told: dict[str, Any] = {"probe": started_at}
+        if joint:
+            told["annotators"] = to_state(taught.annotators)
         return {"execution": trainer.execution.state()}, told
 
     scores_mean_something = config.head_start == "probe"
     for step in range(done, total):
         begun = time.monotonic()
-        if config.annotators == "joint" and step % per_epoch == 0 and (step or scores_mean_something):
+        if joint and step % per_epoch == 0 and (step or scores_mean_something):
             taught = refitted(data, trainer, trunk)
         order = permutation(len(data.examples), work.seed, "reward", work.round, step // per_epoch)
         first = step % per_epoch * config.pairs_per_step

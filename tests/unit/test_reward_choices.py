@@ -142,6 +142,7 @@ def test_choices_that_contradict_each_other_are_refused() -> None:
         ({"annotators": "joint", "epochs": 1}, "there is no second one"),
         ({"annotators": "joint", "criteria": ("one", "two")}, "fitted to one score"),
         ({"length": "lowess", "criteria": ("one", "two")}, "one curve to one score"),
+        ({"length": "lowess", "ensemble": {"kind": "full", "average": True}}, "averaged weights are none"),
     ):
         with pytest.raises(ValidationError, match=words):
             Reward(**options)
@@ -221,3 +222,30 @@ def test_ten_pairs_are_few_and_say_so(model, tokenizer) -> None:
         train(model, tokenizer, held_out(1)[:9], held_out(2), minimum_pairs=5, head_start="probe")
     card = train(model, tokenizer, held_out(1)[:10], held_out(2), minimum_pairs=10)
     assert card["pairs_train"] == 10
+
+
+@pytest.mark.parametrize("choice", ["fitted", "joint"])
+def test_a_resumed_stage_ends_with_the_same_bits(tiny_folder, tokenizer, tmp_path, choice) -> None:
+    config = Reward(
+        epochs=2, optimizer=FAST, minimum_pairs=20, pairs_per_step=40, annotators=choice, head_start="probe",
+        checkpoint_seconds=0,
+    )  # fmt: skip
+    heads = {}
+    for name, stop in (("whole", None), ("cut", 3)):
+        work = Workspace("reward", folder=tmp_path / name, key="k", quiet=True, checkpoint_seconds=0)
+        data = read(tokenizer, crowd(16, 1), held_out(2), config)
+        if stop is not None:
+            one = reward_model.new(str(tiny_folder), torch.float32, tokenizer, seed=0)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Workspace, "record", lambda self, step, figures: _stop(step, 3))
+                with pytest.raises(KeyboardInterrupt):
+                    reward_model.fit(one, tokenizer, data, config, work)
+        one = reward_model.new(str(tiny_folder), torch.float32, tokenizer, seed=0)
+        reward_model.fit(one, tokenizer, data, config, work)
+        heads[name] = one.score.weight.detach().clone()
+    assert torch.equal(heads["whole"], heads["cut"])
+
+
+def _stop(step, until):
+    if step == until:
+        raise KeyboardInterrupt
