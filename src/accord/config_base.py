@@ -46,6 +46,9 @@ class Weights(Config):
     train: Literal["all", "top", "lora"] = "all"
     top_layers: Count = 8
     lora_rank: Count = 16
+    lora_layers: Count | None = Field(
+        None, description="LoRA in the top layers only, the rest is a trunk to share; None: in all layers"
+    )
 
 
 class Sampling(Config):

@@ -60,7 +60,7 @@ class Reward(Config):
     margin: Annotated[float, Field(ge=0)] = Field(
         0.0, description="nats by which the better score must lead, for each unit of a label's strength"
     )
-    pair_weights: Literal["one", "given"] = Field("one", description="given: each row's `weight`")
+    pair_weights: Literal["one", "given"] = Field("one", description="given: each label's meta.weight")
     rankings: Literal["pairs", "plackett_luce"] = Field(
         "pairs", description="a ranking of K answers as its K(K-1)/2 pairs, or whole"
     )

@@ -20,6 +20,10 @@ WORKING_BYTES = 1.5e9  # activations of a microbatch, the process itself
 # Share of the matrix-product speed that a stage reaches, with everything that is not a matrix product counted
 # against it. Measured on three recipes (docs/decisions/011-time-estimates.md).
 EFFICIENCY = {"train": 0.5, "forward": 0.5, "sample": 0.36}
+PROBES, EDITED = (
+    12,
+    0.75,
+)  # edits that a gate tries on an answer; an edited answer's tokens, in those of a pair
 LOOKED_AT = 200  # rows whose lengths are counted
 UNKNOWN_REPLY = 0.75  # of max_new_tokens: what an answer that is not sampled yet is taken to need
 
@@ -97,8 +101,9 @@ def _matrix_speed(dtype: torch.dtype) -> float:
 
 
 def trained_share(weights: Weights, layers: int) -> float:
-    """Share of the layers that a backward pass goes through; with LoRA it is all of them."""
-    return min(1.0, weights.top_layers / layers) if weights.train == "top" else 1.0
+    """Share of the layers that a backward pass goes through."""
+    trained = {"top": weights.top_layers, "lora": weights.lora_layers}.get(weights.train)
+    return min(1.0, trained / layers) if trained is not None else 1.0
 
 
 def _operations(run: Run) -> tuple[int, float, float]:
@@ -152,8 +157,13 @@ def estimate(run: Run, found: Sizes) -> Estimate:
         each = run.collect.samples_per_prompt
         out["collect"] = sampling(pairs / (each // 2), pairs / (each // 2) * each, reply)
     share = trained_share(run.reward.weights, layers)
-    out["reward"] = training(pairs * pair_tokens, run.reward.epochs, run.reward.weights)
-    out["reward"] += seconds("forward", body * pairs * pair_tokens * (share if share < 1 else 1))
+    ensemble = run.reward.ensemble
+    members = ensemble.members if ensemble is not None and ensemble.kind == "full" else 1
+    out["reward"] = training(pairs * pair_tokens, run.reward.epochs * members, run.reward.weights)
+    out["reward"] += members * seconds("forward", body * pairs * pair_tokens * (share if share < 1 else 1))
+    # The gate: held-out pairs whole, and each probe's edited answers.
+    judged = pairs * run.reward.test_fraction + run.gate.probed_answers * PROBES * EDITED
+    out["reward"] += members * seconds("forward", body * judged * pair_tokens)
     out["optimize"] = _optimize(run, found, layers, body, head, seconds, sampling)
     for name in ("collect", "reward", "optimize"):
         if name in out:

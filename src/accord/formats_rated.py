@@ -8,6 +8,7 @@ aspect ratings counts where there are any, as in Argilla's cleaned version of th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -20,7 +21,7 @@ from accord.formats_comparison import (
     text_or_empty,
 )
 from accord.formats_messages import BadRow, prompt_of, response_of, text_of
-from accord.records import Comparison, Pair, Response, Verdict
+from accord.records import Comparison, Pair, Response, Verdict, content_hash
 
 WRONG_OVERALL_SCORE = 10  # of UltraFeedback; the ratings of its aspects go from 1 to 5
 
@@ -99,10 +100,12 @@ def read_ranking(row: Columns, file: str) -> list[Comparison]:
         raise BadRow("ranks must be whole numbers, 1 the best")
     prompt = prompt_of(row["prompt"])
     responses = [_response(answer, f"responses[{i}]") for i, answer in enumerate(answers)]
+    whole = {"ranking": content_hash(prompt.key, *(one.text for one in responses)), "of": len(responses)}
     out = []
     for (a, rank_a), (b, rank_b) in combinations(zip(responses, ranks, strict=True), 2):
         verdict: Verdict = "tie" if rank_a == rank_b else "a" if rank_a < rank_b else "b"
-        out.append(labelled(row, file, pair_of(prompt, a, b), verdict, None))
+        found = labelled(row, file, pair_of(prompt, a, b), verdict, None)
+        out.append(replace(found, meta={**found.meta, **whole}))
     if not out:
         raise BadRow(f"a ranking needs 2 responses or more, not {len(answers)}")
     return out

@@ -273,11 +273,13 @@ def decode(tokenizer: Any, tokens: Tokens, ends: frozenset[int]) -> str:
 def trunk_layers(model: Any, weights: Weights) -> int:
     """How many bottom layers stay frozen under this choice of weights."""
     layers = len(base_of(model).layers)
-    if weights.train != "top":
+    trained = {"top": weights.top_layers, "lora": weights.lora_layers}.get(weights.train)
+    if trained is None:
         return 0
-    if weights.top_layers > layers:
-        raise BadInput(f"top_layers is {weights.top_layers}, but the model has {layers} layers")
-    return layers - weights.top_layers
+    if trained > layers:
+        name = "top_layers" if weights.train == "top" else "lora_layers"
+        raise BadInput(f"{name} is {trained}, but the model has {layers} layers")
+    return layers - trained
 
 
 def select_weights(model: Any, weights: Weights, seed: int = 0) -> dict[str, nn.Parameter]:
@@ -286,7 +288,9 @@ def select_weights(model: Any, weights: Weights, seed: int = 0) -> dict[str, nn.
     """
     model.requires_grad_(False)
     if weights.train == "lora":
-        targets = [n for n, m in base_of(model).named_modules() if isinstance(m, nn.Linear)]
+        below = tuple(f"layers.{i}." for i in range(trunk_layers(model, weights)))
+        linear = [n for n, m in base_of(model).named_modules() if isinstance(m, nn.Linear)]
+        targets = [n for n in linear if not n.startswith(below)]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             config = LoraConfig(r=weights.lora_rank, lora_alpha=2 * weights.lora_rank, target_modules=targets)

@@ -54,9 +54,13 @@ def require_fit(
 def _require_layers(run: Run, layers: int) -> None:
     stages = {"sft": run.sft, "reward": run.reward, "online": run.online}
     for name, stage in stages.items():
-        if stage is not None and stage.weights.train == "top" and stage.weights.top_layers > layers:
+        if stage is None or stage.weights.train == "all":
+            continue
+        key = "top_layers" if stage.weights.train == "top" else "lora_layers"
+        wanted = getattr(stage.weights, key)
+        if wanted is not None and wanted > layers:
             raise BadInput(
-                f"{name}.weights.top_layers is {stage.weights.top_layers}, but the model has {layers} layers:"
+                f"{name}.weights.{key} is {wanted}, but the model has {layers} layers:"
                 f" set it to {layers} or less"
             )
 

@@ -174,7 +174,7 @@ def read(
             " davidson to learn from ties, or collect labels that name a better side"
         )
     if len(examples) < config.minimum_pairs:
-        unusable = sum(says_something(row, config) for row in training) - used
+        unusable = max(0, sum(says_something(row, config) for row in training) - used)
         why = (
             f" ({unusable} have an empty side, equal sides, or more tokens than data.max_prompt_tokens or"
             " data.max_response_tokens or the model's context)"
