@@ -78,7 +78,9 @@ class Explosion(Config):
     factor: Annotated[float, Field(gt=1)] = Field(
         10.0, description="times the largest gradient norm, value loss and rise of the KL of the steps before"
     )
-    after: Annotated[int, Field(ge=2)] = Field(10, description="steps that make the run's own range")
+    after: Annotated[int, Field(ge=2)] = Field(
+        10, description="values above 0 that make a figure's own range"
+    )
     shrink: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="rollback: factor on the step size")
     rollbacks: Count = Field(3, description="after so many the run stops")
 

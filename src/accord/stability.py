@@ -38,39 +38,39 @@ class OwnRange:
 
     Attributes:
         factor: this many times the largest of the steps before counts as an explosion.
-        after: steps that make the range before anything is judged.
-        largest, last_kl, steps: the state to checkpoint.
+        after: values above 0 of a figure that make its range before it is judged: while a critic warms up,
+            the KL stands still, and its first rise would be infinitely many times the largest before.
+        largest, counts, last_kl: the state to checkpoint.
     """
 
     factor: float
     after: int
     largest: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     last_kl: float | None = None
-    steps: int = 0
 
     def judge(self, figures: Mapping[str, float]) -> str | None:
         """A sentence about what exploded in this step, or None; a healthy step widens the range."""
         seen = {name: figures[name] for name in WATCHED if name in figures}
         if self.last_kl is not None and "kl" in figures:
             seen["kl_rise"] = max(0.0, figures["kl"] - self.last_kl)
-        finite = {name: value for name, value in seen.items() if math.isfinite(value)}
-        if self.steps >= self.after:
-            for name, value in finite.items():
-                limit = self.factor * self.largest.get(name, math.inf)
-                if limit > 0 and value > limit:
-                    return (
-                        f"{WATCHED[name]} is {value:.3g}, more than {self.factor:g} times the largest of the"
-                        f" {self.steps} healthy steps before ({self.largest[name]:.3g})"
-                    )
-        for name, value in finite.items():
+        moved = {name: value for name, value in seen.items() if math.isfinite(value) and value > 0}
+        for name, value in moved.items():
+            count = self.counts.get(name, 0)
+            if count >= self.after and value > self.factor * self.largest[name]:
+                return (
+                    f"{WATCHED[name]} is {value:.3g}, more than {self.factor:g} times the largest of the"
+                    f" {count} healthy steps before ({self.largest[name]:.3g})"
+                )
+        for name, value in moved.items():
             self.largest[name] = max(self.largest.get(name, 0.0), value)
+            self.counts[name] = self.counts.get(name, 0) + 1
         self.last_kl = figures.get("kl", self.last_kl)
-        self.steps += 1
         return None
 
     def state(self) -> dict[str, Any]:
-        return {"largest": dict(self.largest), "last_kl": self.last_kl, "steps": self.steps}
+        return {"largest": dict(self.largest), "counts": dict(self.counts), "last_kl": self.last_kl}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self.largest, self.steps = dict(state["largest"]), int(state["steps"])
+        self.largest, self.counts = dict(state["largest"]), dict(state["counts"])
         self.last_kl = state["last_kl"]

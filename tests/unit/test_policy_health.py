@@ -98,3 +98,12 @@ def test_no_explosion_before_there_is_a_range():
     again = OwnRange(factor=10, after=3)
     again.load(own.state())
     assert again == own
+
+
+def test_a_figure_that_stood_still_has_no_range_yet():
+    own = OwnRange(factor=10, after=3)
+    for _ in range(20):  # the critic warms up: the KL stays 0
+        assert own.judge({"kl": 0.0}) is None
+    for kl in (0.001, 0.2, 0.9):  # then it begins, as it should
+        assert own.judge({"kl": kl}) is None
+    assert own.judge({"kl": 9.0}) is not None  # 8.1, the largest rise was 0.7
