@@ -59,24 +59,6 @@ def k3(logp_BT: Tensor, reference_logp_BT: Tensor) -> Tensor:
     return torch.expm1(log_ratio_BT) - log_ratio_BT
 
 
-def refuse_k1_in_loss(estimator: str) -> None:
-    """Raise BadInput unless ``estimator`` has the KL's gradient when it is used as a term of the loss.
-
-    That is k2 alone. k1 has zero expected gradient: it adds noise and no pull to the reference at all. k3 has
-    the gradient of KL(reference ‖ policy), the other direction.
-    """
-    reason = {
-        "k1": "its expected gradient is zero",
-        "k3": "its gradient is that of KL(reference ‖ policy)",
-    }
-    if estimator in reason:
-        raise BadInput(
-            f"{estimator} cannot be a KL loss, {reason[estimator]}: use k2, or leave the KL in the reward"
-        )
-    if estimator != "k2":
-        raise BadInput(f"unknown KL estimator {estimator!r} for the loss: the only one allowed there is k2")
-
-
 @dataclass
 class FixedKl:
     """The same penalty throughout."""

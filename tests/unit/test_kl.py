@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, tensor
 from torch.testing import assert_close
 
-from accord.kl import AdaptiveKl, FixedKl, KlBudget, k1, k2, k3, refuse_k1_in_loss, response_k2
+from accord.kl import AdaptiveKl, FixedKl, KlBudget, k1, k2, k3, response_k2
 from accord.records import BadInput
 
 LOGITS = [0.3, -1.1, 0.7]
@@ -107,16 +107,6 @@ def test_shapes_and_half_precision_are_refused():
         k2(torch.zeros(2), torch.zeros(2))
     with pytest.raises(ValueError, match=r"bfloat16.*float32"):
         k3(torch.zeros(1, 2, dtype=torch.bfloat16), torch.zeros(1, 2))
-
-
-def test_only_k2_may_be_a_loss():
-    refuse_k1_in_loss("k2")
-    with pytest.raises(BadInput, match="k1 cannot be a KL loss, its expected gradient is zero: use k2"):
-        refuse_k1_in_loss("k1")
-    with pytest.raises(BadInput, match="k3 cannot be a KL loss"):
-        refuse_k1_in_loss("k3")
-    with pytest.raises(BadInput, match="unknown KL estimator 'abs'"):
-        refuse_k1_in_loss("abs")
 
 
 def test_adaptive_kl_by_hand():
