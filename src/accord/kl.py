@@ -5,7 +5,8 @@ reference) in nats per token (Schulman 2020, "Approximating KL divergence",
 http://joschu.net/blog/kl-approx.html).
 
 - k1 sits in the reward: unbiased, of either sign; its sum over a response estimates the response's KL.
-- k2 is the one that may be a loss: the expectation of its gradient on policy is the gradient of the KL.
+- k2 is the one that may be a loss: the expectation of its gradient on policy is the gradient of the KL. For a
+  response of several tokens that is k2 of the response (`response_k2`), not the sum over its tokens.
 - k3 is for logging: unbiased, never negative, low in variance.
 
 None of them knows about masks: their values at padding mean nothing and must be masked by the caller.
