@@ -1,4 +1,6 @@
-"""How long 100,000 comparisons take to come in (also a second time), and how much memory; prints JSON.
+"""How long 100,000 comparisons take to come in (also a second time), and how much memory.
+
+JSON on stdout, a table row on stderr.
 
 python benchmarks/labelling/import_.py
 """
@@ -9,6 +11,7 @@ import json
 import os
 import random
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -64,21 +67,22 @@ def main() -> None:
         again = time.monotonic()
         second = label_import.import_file(store, path)
         again = time.monotonic() - again
-    print(
-        json.dumps(
-            {
-                "rows": found.rows,
-                "new": found.new,
-                "file_megabytes": round(path.stat().st_size / 1e6, 1),
-                "seconds": round(took, 1),
-                "cpu_seconds": round(used.user + used.system - before.user - before.system, 1),
-                "second_import_new": second.new,
-                "second_import_seconds": round(again, 1),
-                "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-                "load_average": round(os.getloadavg()[0], 2),
-            },
-            indent=1,
-        )
+    figures = {
+        "rows": found.rows,
+        "new": found.new,
+        "file_megabytes": round(path.stat().st_size / 1e6, 1),
+        "seconds": round(took, 1),
+        "cpu_seconds": round(used.user + used.system - before.user - before.system, 1),
+        "second_import_new": second.new,
+        "second_import_seconds": round(again, 1),
+        "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+    print(json.dumps(figures, indent=1))
+    sys.stderr.write(
+        f"| {found.rows:,} rows ({figures['file_megabytes']} MB) | {figures['seconds']} s, "
+        f"{figures['peak_megabytes']} MB at the peak; a second import adds {second.new} rows in "
+        f"{figures['second_import_seconds']} s |\n"
     )
 
 

@@ -5,7 +5,8 @@
 Twenty people send judgements without a pause. At a random moment the server is killed and started anew; the
 people send again what was not acknowledged, with the same ids, as the page does. At the end: every
 acknowledged judgement is there exactly once, nothing is there that nobody sent, no item has more than its
-overlap, and SQLite's own integrity check is clean. Prints JSON; exit code 1 where a promise is broken.
+overlap, and SQLite's own integrity check is clean. JSON on stdout, a table row on
+stderr; exit code 1 where a promise is broken.
 """
 
 from __future__ import annotations
@@ -174,6 +175,11 @@ def main() -> None:
         "seed": chosen.seed,
     }
     print(json.dumps(found, indent=1))
+    sys.stderr.write(
+        f"| {chosen.kills} kills, {chosen.people} people | {len(acknowledged):,} acknowledged, "
+        f"{found['acknowledged_and_lost']} lost, {found['doubled']} doubled, "
+        f"{found['items_above_their_overlap']} items above their overlap, integrity check {integrity} |\n"
+    )
     broken = [
         found[k]
         for k in ("acknowledged_and_lost", "doubled", "stored_but_never_sent", "items_above_their_overlap")

@@ -1,6 +1,8 @@
-"""Judgements a second and latency of the labelling app under 50 people; prints JSON.
+"""Judgements a second and latency of the labelling app under 50 people.
 
-    pip install locust
+JSON on stdout, a table row on stderr.
+
+    pip install 'accord-rlhf[load]'                    # locust
     python benchmarks/labelling/load.py                # throughput: nobody thinks
     python benchmarks/labelling/load.py --think 2      # latency: each thinks 1 to 3 seconds
 
@@ -10,6 +12,7 @@ SQLite in WAL with synchronous FULL on the disk of --folder. Server and locust s
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -54,6 +57,8 @@ def main() -> None:
     options.add_argument("--store", default=None, help="a database URL instead of a new SQLite file")
     options.add_argument("--folder", default=None)
     chosen = options.parse_args()
+    if importlib.util.find_spec("locust") is None:
+        sys.exit("locust is not installed: pip install 'accord-rlhf[load]'")
     folder = Path(tempfile.mkdtemp(prefix="accord-load-", dir=chosen.folder))
     location = chosen.store or str(folder / "labels.db")
     with LabelStore(location) as store:
@@ -142,6 +147,13 @@ def main() -> None:
         "python": platform.python_version(),
     }
     print(json.dumps(found, indent=1))
+    thinks = f"{chosen.think:g} s think time" if chosen.think else "no think time"
+    sys.stderr.write(
+        f"| {chosen.users} people, {thinks} | {found['judgements_per_second']}/s, "
+        f"{found['requests']:,} requests, "
+        f"{found['errors']} errors, median {found['median_ms']:.0f} ms, p95 {found['p95_ms']:.0f} ms, "
+        f"p99 {found['p99_ms']:.0f} ms |\n"
+    )
     if run.returncode not in (0, 1):
         sys.stderr.write(run.stderr[-2000:])
     sys.exit(1 if found["errors"] else 0)

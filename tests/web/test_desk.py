@@ -326,12 +326,12 @@ def test_long_answers_scroll_together(local: LabelStore, desk: Open) -> None:
     before = found.page.evaluate(tops)
     found.page.mouse.move(300, 400)
     found.page.mouse.wheel(0, 700)
-    found.page.wait_for_timeout(200)
+    until(found.page, "scrollY === 700")
     after = found.page.evaluate(tops)
     assert [b - a for b, a in zip(before, after, strict=True)] == [700, 700]
     # At the end of the longer one, the end of the shorter one is still there to compare with.
     found.page.keyboard.press("End")
-    found.page.wait_for_timeout(400)
+    until(found.page, "scrollY + innerHeight >= document.documentElement.scrollHeight - 1")
     ends = found.page.evaluate(
         "[...document.querySelectorAll('.answer')].map((a) => a.getBoundingClientRect().bottom)"
     )
