@@ -54,10 +54,11 @@ def summary_pairs(rows: Sequence[Row]) -> tuple[str, str]:
     for name, values in found_regrets.items():
         saved = "–" if name == "last checkpoint" else over_seeds((last - np.array(values)).tolist())
         out.append(f"| {name} | {over_seeds(values)} | {saved} |")
-    return "\n".join(out).replace(" -", " −"), _picture(rows, arms)
+    return "\n".join(out).replace(" -", " −"), curves_picture(rows, arms)
 
 
-def _picture(rows: Sequence[Row], arms: Sequence[str]) -> str:
+def curves_picture(rows: Sequence[Row], arms: Sequence[str]) -> str:
+    """A panel an arm: proxy and gold of every seed against the distance from the start."""
     panels = []
     for arm in arms:
         lines = []
