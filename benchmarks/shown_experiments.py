@@ -52,9 +52,9 @@ PLANTED = Experiment(
     name="planted",
     arms={
         "clean": [],
-        "length": ["judge.length_bias=1.5"],
-        "flattery": _phrases(FLATTERY, 2.0),
-        "phrase": _phrases(AUTHORITY[:1], 2.0),
+        "length": ["judge.length_bias=2"],
+        "flattery": _phrases(FLATTERY, 3.0),
+        "phrase": _phrases(AUTHORITY, 3.0),
     },
     measure=measure_planted,
     summary=summary_planted,
@@ -72,13 +72,16 @@ TINY = (
     "model.dtype=float32",
     "model.chat_template=null",
     "data.demonstrations=null",
-    "collect.sampling.max_new_tokens=40",
+    "data.test_fraction=0.15",
+    "collect.sampling.max_new_tokens=48",
     "collect.samples_per_prompt=4",
     "reward.weights.train=all",
+    "reward.optimizer.learning_rate=3e-3",
     "online.weights.train=all",
-    "online.optimizer.learning_rate=1e-3",
-    "online.sampling.max_new_tokens=40",
-    "evaluate.prompts=64",
+    "online.prompts_per_step=12",
+    "online.optimizer.learning_rate=2e-3",
+    "online.sampling.max_new_tokens=48",
+    "evaluate.prompts=48",
 )
 
 PAIRS = Experiment(
