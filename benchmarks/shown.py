@@ -36,15 +36,15 @@ BULKY = ("policy", "reward", "sft", "unfinished")  # weights; the samples and th
 def settings_of(experiment: Experiment, job: Job, model: Path, tiny: bool) -> config.Run:
     overrides = [*experiment.arms[job.arm], *(experiment.tiny if tiny else ())]
     overrides += [f"model.path={model}", "sft=null", "logging.tensorboard=false"]
-    return config.load(RECIPES / f"{experiment.name}.yaml", overrides, seed=job.seed)
+    return config.load(RECIPES / f"{experiment.recipe}.yaml", overrides, seed=job.seed)
 
 
 def start_of(experiment: Experiment, out: Path, tiny: bool) -> Path:
     """The policy that all runs of an experiment start from: SFT once, shared by arms and seeds."""
     if tiny:
         return shown_tiny.make(out / "tiny")
-    settings = config.load(RECIPES / f"{experiment.name}.yaml", ["logging.tensorboard=false"])
-    folder = out / "start" / experiment.name
+    settings = config.load(RECIPES / f"{experiment.recipe}.yaml", ["logging.tensorboard=false"])
+    folder = out / "start" / experiment.recipe
     pipeline.run(settings, folder, until="sft")
     return folder / "sft"
 

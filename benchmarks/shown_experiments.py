@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shown_curves import measure_curves
+from benchmarks.shown_matched import summary_against
 from benchmarks.shown_pairs import summary_pairs
 from benchmarks.shown_planted import HACKS, measure_planted, summary_planted
 
@@ -29,12 +30,14 @@ class Experiment:
     """A recipe of recipes/shown with what is varied.
 
     Attributes:
+        recipe: the file's name without .yaml.
         arms: overrides by name.
         plan: the documentation's runs, development first; () means every arm with seeds 0, 1 and 2.
         tiny: overrides for the model of 210,000 weights.
     """
 
     name: str
+    recipe: str
     arms: dict[str, list[str]]
     measure: Callable[[Path, Sequence[Row], Run], Row]
     summary: Callable[[Sequence[Row]], tuple[str, str]]
@@ -50,6 +53,7 @@ def _phrases(phrases: Sequence[str], bias: float) -> list[str]:
 
 PLANTED = Experiment(
     name="planted",
+    recipe="planted",
     arms={
         "clean": [],
         "length": ["judge.length_bias=2"],
@@ -86,13 +90,44 @@ TINY = (
 
 PAIRS = Experiment(
     name="pairs",
+    recipe="pairs",
     arms={"60 pairs": ["collect.pairs=60"], "700 pairs": ["collect.pairs=700"]},
     measure=measure_curves,
     summary=summary_pairs,
     tiny=TINY,
 )
 
-EXPERIMENTS = {one.name: one for one in (PLANTED, PAIRS)}
+FEW = "collect.pairs=120"
+FOUR = ["reward.ensemble={kind: full, members: 4}", FEW]
+ENSEMBLE = Experiment(
+    name="ensemble",
+    recipe="pairs",
+    arms={
+        "single": [FEW],
+        "mean": FOUR,
+        "worst case": [*FOUR, "online.ensemble.rule=worst"],
+        "mean - variance": [*FOUR, "online.ensemble={rule: uwo, coefficient: 0.1}"],
+    },
+    measure=measure_curves,
+    summary=summary_against("single"),
+    tiny=TINY,
+)
+
+# Equal labels: 300 in both arms. The control's are all of the start's samples, the other's half of them are
+# of the policy that the first half made.
+FRESH = Experiment(
+    name="fresh",
+    recipe="pairs",
+    arms={
+        "old samples": ["collect.pairs=300"],
+        "fresh samples": ["collect.pairs=150", "rounds=2"],
+    },
+    measure=measure_curves,
+    summary=summary_against("old samples"),
+    tiny=TINY,
+)
+
+EXPERIMENTS = {one.name: one for one in (PLANTED, PAIRS, ENSEMBLE, FRESH)}
 
 
 def jobs(experiment: Experiment, seeds: Sequence[int] | None, arms: Sequence[str] | None) -> list[Job]:

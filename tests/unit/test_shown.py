@@ -34,7 +34,7 @@ def test_a_recipe_and_its_arms_are_valid(name: str) -> None:
     experiment = EXPERIMENTS[name]
     for arm in experiment.arms.values():
         for tiny in ((), experiment.tiny):
-            settings = config.load(RECIPES / f"{name}.yaml", [*arm, *tiny], seed=1)
+            settings = config.load(RECIPES / f"{experiment.recipe}.yaml", [*arm, *tiny], seed=1)
             assert settings.online.steps % settings.online.evaluate_every == 0
             assert isinstance(settings.judge, config.Simulated)  # gold is known, and hidden
     assert jobs(experiment, None, None)
