@@ -80,10 +80,10 @@ TINY = (
     "collect.sampling.max_new_tokens=48",
     "collect.samples_per_prompt=4",
     "reward.weights.train=all",
-    "reward.optimizer.learning_rate=3e-3",
+    "reward.optimizer.learning_rate=2e-3",
     "online.weights.train=all",
     "online.prompts_per_step=12",
-    "online.optimizer.learning_rate=2e-3",
+    "online.optimizer.learning_rate=1e-3",
     "online.sampling.max_new_tokens=48",
     "evaluate.prompts=48",
 )

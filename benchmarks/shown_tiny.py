@@ -25,7 +25,7 @@ DATA = Path(__file__).resolve().parent.parent / "recipes" / "data"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 1024
 ANSWERS = 3000
-PHRASE_SHARE = 0.06  # of each kind: seldom enough that a policy finds tone and length first
+PHRASE_SHARE = 0.2  # of each kind: a policy of this size finds nothing that is rare
 CLAUSES = [(1, 0.45), (2, 0.27), (3, 0.15), (4, 0.08), (5, 0.05)]
 
 
@@ -49,10 +49,9 @@ def answers(seed: int = 0) -> list[dict]:
     for _ in range(ANSWERS):
         count = rng.choices([n for n, _ in CLAUSES], [p for _, p in CLAUSES])[0]
         said = rng.sample(known, count)
-        if rng.random() < PHRASE_SHARE:
-            said.insert(0, rng.choice(FLATTERY))
-        if rng.random() < PHRASE_SHARE:
-            said.append(rng.choice(AUTHORITY))
+        opener = rng.random()
+        if opener < 2 * PHRASE_SHARE:
+            said.insert(0, rng.choice(FLATTERY if opener < PHRASE_SHARE else AUTHORITY))
         text = ", ".join(said)
         turns = [("user", rng.choice(asked)), ("assistant", text[0].upper() + text[1:] + ".")]
         rows.append({"messages": [{"role": role, "content": content} for role, content in turns]})
