@@ -44,7 +44,7 @@ def answers(seed: int = 0) -> list[dict]:
     """Demonstrations: a prompt of recipes/data with clauses that have nothing to do with it."""
     rng = random.Random(seed)
     known = clauses()
-    asked = [row["prompt"][0]["content"] for row in _rows("prompts.jsonl")]
+    asked = [row["messages"][0]["content"] for row in _rows("demonstrations.jsonl")]
     rows = []
     for _ in range(ANSWERS):
         count = rng.choices([n for n, _ in CLAUSES], [p for _, p in CLAUSES])[0]

@@ -155,7 +155,7 @@ def test_every_section_has_a_picture_its_code_and_a_target_for_its_link(written:
     scripts = "".join((page.HERE / name).read_text() for name in ("page.js", "sections.js"))
     for name in drawn:
         assert re.search(rf"^  {name}\(\[", scripts, re.MULTILINE), f"no script draws {name}"
-    assert set(page.snippets()) == set(drawn) - {"play"}
+    assert set(page.snippets()) == set(drawn)
 
 
 def test_the_code_on_the_page_is_the_code_that_runs() -> None:

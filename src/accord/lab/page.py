@@ -86,6 +86,7 @@ def snippets() -> dict[str, list[Snippet]]:
             snippet(stopping.choices, '"pessimistic ensemble"'),
             snippet(stopping.turned_down, "argmax"),
         ],
+        "play": [snippet(trial.Trial.curve, "aggregate"), snippet(trial.Trial.curve_of, "optimise(")],
     }
 
 
