@@ -27,9 +27,9 @@ from accord import models
 from accord.records import Prompt
 
 END = 0  # end and pad are one id, as in many chat models
-LETTERS = "ab"
-LONGEST = 3  # tokens of a response, the end token among them
-PROMPTS = ("a", "ba", "bba")  # of different lengths: positions and packing matter
+LETTERS = "abcd"
+LONGEST = 2  # tokens of a response, the end token among them
+PROMPTS = ("ab", "dbc")  # of different lengths: positions and packing matter
 
 
 def responses() -> list[tuple[int, ...]]:
@@ -60,15 +60,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_policy(folder: Path, seed: int, width: int = 32) -> None:
+def save_policy(folder: Path, seed: int, width: int = 64) -> None:
     """A random transformer over the language, far from uniform, as a Hugging Face folder."""
     config = LlamaConfig(
         vocab_size=len(LETTERS) + 1,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
         max_position_embeddings=16,
         bos_token_id=None,
         eos_token_id=END,
@@ -79,7 +79,7 @@ def save_policy(folder: Path, seed: int, width: int = 32) -> None:
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
         with torch.no_grad():
-            model.lm_head.weight.mul_(0.5)
+            model.lm_head.weight.mul_(0.4)
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
 
@@ -119,6 +119,20 @@ class World:
         """log π*."""
         return torch.log_softmax(self.reference_PY + self.reward_PY / self.beta, 1)
 
+    def optimum_of_scaled_rewards(self) -> Tensor:
+        """log π where rewards are divided by their deviation under π itself, as GRPO does, and the KL is not.
+
+        π ∝ π_ref exp(r / (β σ(π))): the optimum of another penalty, β σ, for each prompt its own. Found by
+        going from one to the other until nothing moves.
+        """
+        log_p_PY = self.reference_PY
+        for _ in range(200):
+            p_PY = log_p_PY.exp()
+            mean_P1 = (p_PY * self.reward_PY).sum(1, keepdim=True)
+            deviation_P1 = (p_PY * (self.reward_PY - mean_P1).square()).sum(1, keepdim=True).sqrt()
+            log_p_PY = torch.log_softmax(self.reference_PY + self.reward_PY / (self.beta * deviation_P1), 1)
+        return log_p_PY
+
     def scorer(self, penalty: float = 0.0) -> Table:
         """The reward without what the trainer itself takes off unfinished responses."""
         unfinished_Y = torch.tensor([y[-1] != END for y in responses()])
@@ -140,12 +154,10 @@ class Table:
         return [self.score_of[prompt.text, answer] for prompt, answer in zip(prompts, answers, strict=True)]
 
 
-def random_rewards(seed: int, scale: float) -> Tensor:
-    """Normal rewards, plus a level for each prompt (which must not matter)."""
+def random_rewards(seed: int, deviation: float) -> Tensor:
+    """Normal rewards about a level that is not 0."""
     rng = torch.Generator().manual_seed(seed)
-    count = len(responses())
-    own_PY = scale * torch.randn(len(PROMPTS), count, generator=rng, dtype=torch.float64)
-    return own_PY + torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64)[:, None]
+    return 0.3 + deviation * torch.randn(len(PROMPTS), len(responses()), generator=rng, dtype=torch.float64)
 
 
 def kl(log_p_PY: Tensor, log_q_PY: Tensor) -> float:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from accord.advantages import gae, grpo, rewards_with_kl, rloo
-from accord.kl import k1, k2
+from accord.advantages import gae, grpo, reinforce, rewards_to_go, rewards_with_kl, rloo
+from accord.kl import k1, k2, response_k2
 from accord.losses import aggregation_count, aggregation_weight, clipped_policy_loss
 
 BETA = 0.7
@@ -123,6 +123,11 @@ def with_critic(value_YT: Tensor, lam: float):
     return loss
 
 
+def to_go(logp_KT, group):
+    """Each token's credit is what is paid from it on."""
+    return surrogate(logp_KT, group, rewards_to_go(rewards(logp_KT, group, BETA), MASK_YT[group]))
+
+
 def state_values(start: float, after_a: float, after_b: float) -> Tensor:
     """(Y, T) value of the state before each token."""
     rows = [(start, (after_a, after_b, 0.0)[first]) for first, _ in RESPONSES]
@@ -143,7 +148,9 @@ def exact_values() -> Tensor:
 
 ESTIMATORS = {
     "REINFORCE": (whole_response(lambda score: score), 1, 1.0),
-    "REINFORCE, constant baseline": (whole_response(lambda score: score - 1.7), 1, 1.0),
+    "REINFORCE, running baseline": (whole_response(lambda score: reinforce(score[0], 1.7)[None]), 1, 1.0),
+    "REINFORCE, baseline of the batch": (whole_response(lambda score: reinforce(score[0])[None]), 2, 1.0),
+    "REINFORCE++, not whitened": (to_go, 1, 1.0),
     "RLOO, K = 2": (whole_response(rloo), 2, 1.0),
     "RLOO, K = 3": (whole_response(rloo), 3, 1.0),
     # The group's mean holds the sample itself, which takes 1/K of the gradient and nothing else.
@@ -172,17 +179,14 @@ def kl_loss(term):
     scored = whole_response(rloo, beta=0.0)
 
     def loss(logp_KT, group):
-        return scored(logp_KT, group) + BETA * term(logp_KT, REFERENCE_YT[group]).sum() / len(group)
+        term_K = term(logp_KT, REFERENCE_YT[group], MASK_YT[group])
+        return scored(logp_KT, group) + BETA * term_K.sum() / len(group)
 
     return loss
 
 
-def k2_of_the_response(logp_KT: Tensor, reference_KT: Tensor) -> Tensor:
-    return k2(logp_KT.sum(1, keepdim=True), reference_KT.sum(1, keepdim=True))
-
-
 def test_k2_of_whole_responses_in_the_loss_has_the_exact_gradient():
-    mean, _ = enumerate_estimator(kl_loss(k2_of_the_response), 2)
+    mean, _ = enumerate_estimator(kl_loss(response_k2), 2)
     assert_close(mean, exact_gradient(), atol=1e-9, rtol=0)
 
 
@@ -192,7 +196,7 @@ def test_k2_of_tokens_in_the_loss_leaves_out_what_a_token_leads_to():
     The KL of responses also changes through the states that a token leads to; a term for each token does not
     see that. It is the gradient of the KL itself for responses of one token only.
     """
-    mean, _ = enumerate_estimator(kl_loss(k2), 2)
+    mean, _ = enumerate_estimator(kl_loss(lambda new, old, _: k2(new, old)), 2)
     logits = LOGITS.clone().requires_grad_()
     first_SV, reference_SV = logits.log_softmax(-1), REFERENCE_LOGITS.log_softmax(-1)
     state_S = torch.cat([torch.ones(1, dtype=torch.float64), first_SV[0, :2].detach().exp()])  # start, a, b
@@ -204,9 +208,8 @@ def test_k2_of_tokens_in_the_loss_leaves_out_what_a_token_leads_to():
 
 def test_k1_in_the_loss_is_no_penalty_at_all():
     """Its expected gradient is zero: the reward is maximised as if there were no reference."""
-    for term in (k1, lambda new, old: k1(new.sum(1, keepdim=True), old.sum(1, keepdim=True))):
-        mean, _ = enumerate_estimator(kl_loss(term), 2)
-        assert_close(mean, exact_gradient(beta=0.0), atol=1e-9, rtol=0)
+    mean, _ = enumerate_estimator(kl_loss(lambda new, old, _: k1(new, old)), 2)
+    assert_close(mean, exact_gradient(beta=0.0), atol=1e-9, rtol=0)
     assert (exact_gradient(beta=0.0) - exact_gradient()).abs().max() > 0.05
 
 

@@ -1,0 +1,40 @@
+"""How far each algorithm ends from the known optimum, from several random policies (tests/exact).
+
+    PYTHONPATH=. python scripts/known_optimum.py --seeds 6
+
+Prints nats from the optimum, of the prompt where it is largest; exits with 1 where one is above the limit.
+The tests do the same from one policy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from tests.exact.training import ALGORITHMS, LIMIT, train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--only", choices=list(ALGORITHMS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    worst = 0.0
+    for name in [options.only] if options.only else ALGORITHMS:
+        ends = []
+        for seed in range(options.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                run = train(Path(folder), seed, **ALGORITHMS[name])
+            ends.append(run.end)
+        print(f"{name:26}", *(f"{end:.4f}" for end in ends), flush=True)
+        worst = max(worst, *ends)
+    print(f"largest {worst:.4f}, limit {LIMIT}")
+    sys.exit(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    main()
