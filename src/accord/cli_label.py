@@ -16,7 +16,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from accord.cli_label_judge import Store, Target, judge, typed
-from accord.records import BadInput, WaitingForLabels
+from accord.records import BadInput, WaitingForLabels, is_person
 
 if TYPE_CHECKING:
     from accord.config import Run
@@ -44,15 +44,22 @@ app = typer.Typer(
 @app.command()
 def serve(
     target: Target,
-    host: Annotated[str, typer.Option(help="beyond loopback, people need accounts")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8400,
+    host: Annotated[
+        str, typer.Option(help="where to listen; beyond this machine, people need accounts")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where to listen; 0 takes any free one")] = 8400,
     annotators: Annotated[
         Path | None, typer.Option(help="a file of names, one a line; 'name, admin' makes an operator")
     ] = None,
-    overlap: Annotated[int | None, typer.Option(min=1, max=50, help="different people an item")] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=50, help="how many different people judge each item; left out: as before (1 at first)"
+        ),
+    ] = None,
     store: Store = None,
     public_url: Annotated[
-        str | None, typer.Option(help="what browsers see, where a proxy with TLS stands in front")
+        str | None, typer.Option(help="the address that browsers see, where a proxy with TLS stands in front")
     ] = None,
 ) -> None:
     """Start the labelling app and print its sign-in links; Ctrl-C stops it, nothing is lost.
@@ -90,11 +97,16 @@ def import_(
     target: Target,
     file: Annotated[Path, typer.Argument(help="comparisons in any format that accord reads")],
     serve_as: Annotated[
-        str, typer.Option("--as", help="labels, or gold or practice: pairs with a known right answer")
+        str,
+        typer.Option(
+            "--as", help="what the rows are: labels, or gold or practice (pairs whose right answer is known)"
+        ),
     ] = "labels",
-    max_rejects: Annotated[int, typer.Option(min=0, help="unusable rows that are tolerated")] = 0,
+    max_rejects: Annotated[
+        int, typer.Option(min=0, help="go on although so many rows cannot be used; rejects.jsonl lists them")
+    ] = 0,
     criterion: Annotated[
-        str | None, typer.Option(help="where rows answer several questions: which one, or all")
+        str | None, typer.Option(help="where rows answer several questions: the one to take, or all")
     ] = None,
     store: Store = None,
 ) -> None:
@@ -120,8 +132,12 @@ def export(
     target: Target,
     out: Annotated[Path, typer.Argument(help="JSON Lines; gzipped where it ends in .gz")],
     criterion: Annotated[
-        str | None, typer.Option(help="one question; empty: the overall one; left out: all of them")
+        str | None, typer.Option(help="only this question; '' for the overall one; left out: all of them")
     ] = None,
+    people_only: Annotated[
+        bool,
+        typer.Option("--people-only", help="leave out what models, functions and simulated annotators said"),
+    ] = False,
     store: Store = None,
 ) -> None:
     """Write the judgements that count in accord's own form; `accord data convert` makes others of it.
@@ -130,16 +146,20 @@ def export(
     """
     from accord import formats, labelling
 
-    rows = labelling.to_dataset(typed(target), store=store, criterion=criterion)
+    rows = labelling.to_dataset(typed(target), store=store, criterion=criterion, people_only=people_only)
     if not rows:
         raise BadInput(f"{target} holds no judgement that counts yet: nothing was written")
     formats.write_comparisons(out, rows)
-    console.print(f"{len(rows):,} comparisons written to {out}", markup=False, highlight=False)
+    people = sum(is_person(row.annotator) for row in rows)
+    who = "" if people == len(rows) else f" ({people:,} of them by people)"
+    console.print(f"{len(rows):,} comparisons{who} written to {out}", markup=False, highlight=False)
 
 
 @app.command()
 def status(
-    target: Target, store: Store = None, as_json: Annotated[bool, typer.Option("--json")] = False
+    target: Target,
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """How far the labelling is, and who did what. Exit code 3 while judgements are missing.
 
@@ -176,11 +196,13 @@ def status(
 
 @app.command()
 def agreement(
-    target: Target, store: Store = None, as_json: Annotated[bool, typer.Option("--json")] = False
+    target: Target,
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """Do people agree: Krippendorff's α, Cohen's κ of every two people, the items on which they differ.
 
-    Models, functions and simulated annotators count in none of it; each is compared with most people.
+    Models, functions and simulated annotators count in none of it; each is compared with what most say.
 
     Example: accord label agreement runs/demo
     """

@@ -18,7 +18,10 @@ Target = Annotated[
     Path, typer.Argument(help="a run directory, a file of pairs, a store file, or a database URL")
 ]
 Store = Annotated[
-    str | None, typer.Option("--store", help="keep the labels here instead: a path, or a PostgreSQL URL")
+    str | None,
+    typer.Option(
+        "--store", help="where the labels are, if not beside the target: a path, or a PostgreSQL URL"
+    ),
 ]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import sqlalchemy as sql
 
 from accord import formats
-from accord.records import BadInput, Comparison, Pair, Prompt, Response
+from accord.records import BadInput, Comparison, Pair, Prompt, Response, is_person
 from accord.store import LabelStore, campaign, queue
 from accord.store.people import Role
 from accord.store.schema import queue as queue_table
@@ -192,6 +192,7 @@ def to_dataset(
     store: str | None = None,
     criterion: str | None = "",
     rankings: Literal["pairs", "leave out"] = "pairs",
+    people_only: bool = False,
 ) -> list[Comparison]:
     """The judgements that count, as `reward_model.train` and the writers of `formats` take them.
 
@@ -200,12 +201,14 @@ def to_dataset(
 
     Args:
         criterion: "" the overall question, a name for one of the others, None for all.
+        people_only: leave out what models, functions and simulated annotators said. Else each row says by its
+            annotator whose it is (`records.is_person`).
     """
     with LabelStore(store or location_of(target)) as opened:
         out = opened.comparisons(criterion=criterion)
         if rankings == "pairs" and not criterion:
             out += [comparison for ranking in opened.rankings() for comparison in ranking.comparisons()]
-    return out
+    return [one for one in out if not people_only or is_person(one.annotator)]
 
 
 def import_location(target: str) -> str:

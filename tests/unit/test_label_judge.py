@@ -82,6 +82,12 @@ def test_a_model_judges_beside_people_in_both_orders_and_says_what_it_cost(
     assert "most people and judge:wise-1" in accord("label", "agreement", str(pairs_file))[1]
     with labelling.open_store(pairs_file) as store:
         store.add([Comparison(pair(n, **LONG), "a", "ann") for n in (2, 3)])
+    target = tmp_path / "out.jsonl"
+    out = accord("label", "export", str(pairs_file), str(target))[1]
+    assert "8 comparisons (4 of them by people) written" in out
+    out = accord("label", "export", str(pairs_file), str(target), "--people-only")[1]
+    assert "4 comparisons written" in out
+    assert {json.loads(line)["annotator"] for line in target.read_text().splitlines()} == {"ann"}
     assert accord("label", "status", str(pairs_file))[0] == 0  # all is judged: gold is not waited for
 
 
