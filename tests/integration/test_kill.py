@@ -25,7 +25,7 @@ stage, step, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 keep = workspace.Workspace.keep
 def killing(self, done, make):
     keep(self, done, make)
-    if self.stage == stage and done == step:
+    if self.stage == stage and self.first_step + done == step:
         os.kill(os.getpid(), signal.SIGKILL)
 workspace.Workspace.keep = killing
 pipeline.run(config.validate(config.Run, json.load(sys.stdin)), out, quiet=True)
@@ -163,3 +163,23 @@ def test_repeated_nan_stops_with_a_sentence_and_keeps_what_is_done(settings, tmp
         pipeline.run(config.validate(Run, settings), out, quiet=True)
     assert read_commit(out / "sft") is not None
     assert not (out / "round-0/reward").exists()
+
+
+@pytest.mark.parametrize(("kind", "step"), [("heads", 1), ("full", 4)])
+def test_an_ensemble_killed_and_resumed_equals_uninterrupted(settings, tmp_path, kind, step):
+    settings["reward"] |= {"ensemble": {"members": 2, "kind": kind}}  # a step of the second member
+    whole = tmp_path / "whole"
+    pipeline.run(config.validate(Run, settings), whole, quiet=True, until="reward")
+    out = tmp_path / "killed"
+    child = subprocess.run(
+        [sys.executable, "-c", DRIVER, "reward", str(step), str(out)],
+        input=json.dumps(settings),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    pipeline.run(config.validate(Run, settings), out, quiet=True, until="reward")
+    assert bytes_of(out) == bytes_of(whole)
+    cards = [json.loads((f / "round-0/reward/accord_reward.json").read_text()) for f in (out, whole)]
+    assert cards[0]["members"] == cards[1]["members"]
