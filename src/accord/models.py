@@ -178,6 +178,11 @@ def new_reward(location: str | Path, dtype: torch.dtype, tokenizer: Any, *genera
     model = AutoModelForSequenceClassification.from_pretrained(
         str(location), num_labels=len(generators), dtype=dtype
     )
+    if not hasattr(model, "score") or not hasattr(base_of(model), "layers"):
+        raise BadInput(
+            f"{location} ({type(model).__name__}) has no decoder layers that can be packed: start the reward"
+            " model from a decoder (Llama, Qwen, Mistral, SmolLM, … or a classifier of these)"
+        )
     width = model.score.weight.shape[1]
     with torch.no_grad():
         heads = [torch.randn(1, width, generator=one) / (width + 1) ** 0.5 for one in generators]

@@ -94,15 +94,18 @@ def _trained(
         return train_members(bases, dtype, training, test, settings, work, bootstrap=samples, **limits)
     base = bases[0]
     model = reward_model.new(base.location, dtype, base.tokenizer, run.seed, round, settings)
-    self_tests.insist(self_tests.reward(model, base.tokenizer))
+    self_tests.insist(self_tests.scorer(_scorer(model, base.tokenizer)))
     card = reward_model.train(
         model, base.tokenizer, training, test, settings, work, bootstrap=samples, **limits
     )
-    scorer: Any = RewardModelScorer(model, base.tokenizer)
-    if len(model.score.weight) > 1:
-        scorer = EnsembleScorer([scorer], trunk=0)
+    scorer = _scorer(model, base.tokenizer)
     need = sum(p.numel() * p.element_size() for p in model.parameters())
     return Trained(scorer, card, lambda target: models.save(model, base.tokenizer, target), need)
+
+
+def _scorer(model: Any, tokenizer: Any) -> RewardModelScorer | EnsembleScorer:
+    body = RewardModelScorer(model, tokenizer)
+    return body if len(model.score.weight) == 1 else EnsembleScorer([body], trunk=0)
 
 
 def _card(

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from accord import reward_model
 from accord.batches import Group
 from accord.config import Ensemble, Optimizer, Reward
+from accord.records import BadInput
 from accord.reward_examples import Example
 from accord.reward_trainer import RewardTrainer, _right, resample, voices
 
@@ -139,3 +141,16 @@ def test_a_bare_step_reports_the_share_of_decided_pairs(plain):
     assert _right(scores, examples) == (1.0, 2)
     ranked = [Example(Group((5,), ((1,), (2,), (3,))), 2, (0, 0, 0), ranks=(1, 2, 2))]
     assert _right(torch.tensor([[1.0], [2.0], [0.0]]), ranked) == (1.0, 2)
+
+
+def test_a_base_that_cannot_be_packed_is_named(tmp_path, tokenizer):
+    config = GPT2Config(vocab_size=259, n_embd=8, n_layer=1, n_head=1, n_positions=16, eos_token_id=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match=r"GPT2ForSequenceClassification.*no decoder layers"):
+        reward_model.new(str(tmp_path), torch.float32, tokenizer, 0)
+
+
+def test_a_model_of_several_heads_has_no_score_by_itself(tiny_folder, tokenizer):
+    trainer = trainer_of(tiny_folder, tokenizer, ensemble=Ensemble(members=2))
+    with pytest.raises(ValueError, match="2 heads"):
+        trainer.scorer.score_groups([GROUP])

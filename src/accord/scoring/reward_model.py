@@ -60,8 +60,15 @@ class RewardModelScorer:
         return output_BO - bias_B[:, None].to(output_BO)
 
     def raw(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
-        """(B,) of the first head."""
-        return self.outputs(packed, trunk_TH)[:, 0]
+        """(B,) of a model with one head.
+
+        Raises:
+            ValueError: it has several, of which none alone is the score.
+        """
+        output_BO = self.outputs(packed, trunk_TH)
+        if output_BO.shape[1] != 1:
+            raise ValueError(f"the reward model has {output_BO.shape[1]} heads: read it with load_scorer")
+        return output_BO[:, 0]
 
     @torch.no_grad()
     def score_packed(self, packed: Packed, trunk_TH: Tensor | None = None) -> Tensor:
