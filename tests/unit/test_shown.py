@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -108,3 +110,67 @@ def test_accuracy_counts_pairs_of_one_prompt() -> None:
         {"key": "q", "gold": 0.0, "proxy": 1.0},  # no order
     ]
     assert own_accuracy(rows) == (2, 3)
+
+
+def curved(arm: str, seed: int, bend: float) -> dict:
+    """Seven evaluations at √KL 0 to 3; gold d(2 - bend·d) and a little of each prompt's own."""
+    d = np.linspace(0, 3, 7)
+    own = np.random.default_rng(seed).normal(0, 0.02, (7, 12))
+    points = [
+        {
+            "step": 5 * place,
+            "kl": float(x**2),
+            "gold": (x * (2 - bend * x) + own[place]).tolist(),
+            "proxy": (2 * x + own[place]).tolist(),
+            "length": 10.0,
+            "right": 3,
+            "pairs": 4,
+        }
+        for place, x in enumerate(d)
+    ]
+    return {"arm": arm, "seed": seed, "development": False, "evaluations": points}
+
+
+def test_the_tables_show_every_run_and_the_pictures_are_svg() -> None:
+    rows = [curved(arm, seed, bend) for seed in (0, 1) for arm, bend in (("60 pairs", 0.5), ("700 pairs", 0))]
+    text, drawn = EXPERIMENTS["pairs"].summary(rows)
+    lines = [line for line in text.splitlines() if line.startswith(("| 60 pairs", "| 700 pairs"))]
+    assert len(lines) == 4
+    # d(2 - .5 d) is highest at 2, with gold 2; the other never falls
+    few = next(line for line in lines if line.startswith("| 60 pairs | 0"))
+    assert re.search(r"\(2\.00\), 1\.[45]\d \| 3\.00 \|", few)  # best at √KL 2, at the end 1.5
+    assert float(re.search(r"\| (\d\.\d\d) \(\d\.\d\d to \d\.\d\d\) \| \w+ \|$", few)[1]) == pytest.approx(
+        2, abs=0.1
+    )
+    assert all("| none |" in line for line in lines if line.startswith("| 700"))
+    assert "none" not in few
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    against, other = EXPERIMENTS["fresh"].summary(
+        [curved("old samples", 0, 0.5), curved("fresh samples", 0, 0.0)]
+    )
+    gap = (0.5 * np.linspace(0, 3, 41)[1:] ** 2).mean()  # what the bend takes away, where both have been
+    said = re.search(r"fresh samples − old samples: gold at the same √KL (\S+),", against)
+    assert float(said[1]) == pytest.approx(gap, abs=0.05)
+    assert ElementTree.fromstring(other).tag.endswith("svg")
+
+
+def test_hacked_runs_are_told_from_clean_ones() -> None:
+    rng = np.random.default_rng(0)
+
+    def one(arm: str, seed: int, development: bool = False) -> dict:
+        shift = 0.0 if arm == "clean" else 9.0
+        found = looks(*({"x": rng.normal() + shift * k / 6, "y": rng.normal()} for k in range(6)))
+        return curved(arm, seed, 0.5) | found | {"development": development}
+
+    rows = [one("clean", 100 + seed, True) for seed in range(12)]
+    rows += [one("clean", seed) for seed in range(4)] + [
+        one(arm, seed) for seed, arm in enumerate(["length", "flattery", "phrase"])
+    ]
+    text, drawn = EXPERIMENTS["planted"].summary(rows)
+    assert "ROC AUC 1.000" in text
+    assert "Hacked runs found: 3 of 3" in text
+    assert "False alarms: 0 of 4" in text
+    assert len([line for line in text.splitlines() if line.startswith("| clean")]) == 4
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    fewer, _ = EXPERIMENTS["planted"].summary(rows[:2])
+    assert fewer == "2 baseline, 0 clean and 0 hacked runs so far"
