@@ -26,11 +26,13 @@ def main() -> None:
     worst = 0.0
     for name in [options.only] if options.only else ALGORITHMS:
         ends = []
+        print(f"{name:24}", end="", flush=True)
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as folder:
                 run = train(Path(folder), seed, **ALGORITHMS[name])
             ends.append(run.end)
-        print(f"{name:26}", *(f"{end:.4f}" for end in ends), flush=True)
+            print(f" {run.end:.4f}", end="", flush=True)
+        print()
         worst = max(worst, *ends)
     print(f"largest {worst:.4f}, limit {LIMIT}")
     sys.exit(worst > LIMIT)
