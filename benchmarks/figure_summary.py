@@ -145,7 +145,7 @@ def _ukp(lines: Lines, out: Path) -> list[str]:
     longer_N = np.array(base["always_longer"])
     folds = [line for line in lines if "fold" in line]
     whole = [s for s in sorted({f["seed"] for f in folds}) if sum(f["seed"] == s for f in folds) == 5]
-    names = [name for name in folds[0] if name in ("head", "lowess") or name.startswith("odin_")]
+    names = [name for name in folds[0] if name == "head" or name.startswith(("lowess_", "odin_"))]
     margin = {name: np.full((len(whole), len(gap_N)), np.nan) for name in [*names, "bag_of_words"]}
     for line in folds:
         if line["seed"] in whole:

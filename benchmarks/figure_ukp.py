@@ -14,7 +14,8 @@ from accord.diagnostics.statistics import FloatArray
 from accord.records import Comparison
 from accord.scoring.length_calibration import fit_length_curve
 
-ODIN_LENGTH = (0.1, 0.3, 1.0)
+ODIN_LENGTH = (0.03, 0.1, 0.3, 1.0)  # weights of the correlation term: what accuracy each costs
+CURVE_SHARES = (0.5, 0.8, 1.0)  # how much of the LOWESS curve is taken off
 
 
 def ukp(bench: Bench, seeds: int, log: Log) -> None:
@@ -64,7 +65,9 @@ def _ukp_fold(
     lowess = fit_length_curve([text for _, text in answers], list(answers.values()))
     bias_N2 = lowess.at(length_N2[held].reshape(-1)).reshape(-1, 2)
     sign_N = np.array([1.0 if row.verdict == "a" else -1.0 for row in test])
-    found["lowess"] = rounded(plain - sign_N * (bias_N2[:, 0] - bias_N2[:, 1]))
+    bias_N = sign_N * (bias_N2[:, 0] - bias_N2[:, 1])
+    for share in CURVE_SHARES:
+        found[f"lowess_{share:g}"] = rounded(plain - share * bias_N)
     centre_H = state[~held].reshape(-1, state.shape[-1]).mean(0)
     both = (state[~held] - centre_H) / width_H
     for weight in ODIN_LENGTH:
