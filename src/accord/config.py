@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from accord.config_base import Aggregation, Config, Count, Optimizer, Sampling, Weights
+from accord.config_direct import Direct, Rejection
 from accord.config_judges import FileJudge, FunctionJudge, HumanJudge, Judge, LlmJudge, Simulated
 from accord.config_online import Kl, MissingEnd, Online
 from accord.config_reward import Ensemble, Gate, Reward
@@ -26,6 +27,7 @@ __all__ = [
     "Collect",
     "Config",
     "Data",
+    "Direct",
     "Ensemble",
     "Evaluate",
     "FileJudge",
@@ -40,6 +42,7 @@ __all__ = [
     "Model",
     "Online",
     "Optimizer",
+    "Rejection",
     "Reward",
     "Run",
     "Sampling",
@@ -129,8 +132,17 @@ class Run(Config):
     reward: Reward = Reward()
     gate: Gate = Gate()
     online: Online = Online()
+    direct: Direct | None = Field(None, description="in place of online: DPO and its relatives")
+    rejection: Rejection | None = Field(None, description="in place of online: imitate the best of n samples")
     evaluate: Evaluate = Evaluate()
     logging: Logging = Logging()
+
+    @property
+    def policy_stage(self) -> tuple[str, Online | Direct | Rejection]:
+        """What trains the policy of a round: its section's name, and the section."""
+        if self.rejection is not None:
+            return "rejection", self.rejection
+        return ("direct", self.direct) if self.direct is not None else ("online", self.online)
 
     @model_validator(mode="after")
     def _consistent(self) -> Run:
@@ -144,6 +156,8 @@ class Run(Config):
                 "critic_start: reward needs one reward model with one head on the policy's own base:"
                 " set critic_start: zero"
             )
+        if self.direct is not None and self.rejection is not None:
+            raise ValueError("direct and rejection are both given, a round trains one policy: leave one out")
         return self
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from accord import models
-from accord.config import Run, Weights
+from accord.config import Online, Rejection, Run, Weights
 from accord.records import Comparison, Demonstration, Prompt
 
 TRAINED_BYTES = 18  # bfloat16 weight, float32 gradient, master, two Adam moments
@@ -38,6 +38,7 @@ class Sizes:
     prompt_tokens: float
     comparisons: int
     comparison_tokens: float
+    prompts: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def sizes(
         mean([len(models.encode_prompt(tokenizer, prompt)) for prompt in prompts[:LOOKED_AT]]),
         len(comparisons),
         mean(pairs),
+        len(prompts),
     )
 
 
@@ -164,19 +166,40 @@ def estimate(run: Run, found: Sizes) -> Estimate:
     # The gate: held-out pairs whole, and each probe's edited answers.
     judged = pairs * run.reward.test_fraction + run.gate.probed_answers * PROBES * EDITED
     out["reward"] += members * seconds("forward", body * judged * pair_tokens)
-    out["optimize"] = _optimize(run, found, layers, body, head, seconds, sampling)
+    stage = run.policy_stage[1]
+    if isinstance(stage, Online):
+        out["optimize"] = _optimize(run, found, layers, body, head, seconds, sampling)
+    elif isinstance(stage, Rejection):
+        reply = stage.sampling.max_new_tokens * UNKNOWN_REPLY
+        answers, tokens = (
+            found.prompts * stage.samples_per_prompt,
+            found.prompts * (found.prompt_tokens + reply),
+        )
+        out["optimize"] = sampling(found.prompts, answers, reply)
+        out["optimize"] += seconds("forward", body * answers * reply)  # the reward model picks
+        out["optimize"] += training(tokens, stage.epochs, stage.weights, found.prompts * reply)
+        steps = stage.epochs * tokens / stage.tokens_per_step
+        out["optimize"] += _evaluations(run, found, steps, body, head, seconds, sampling)
+    else:
+        replies = max(0.0, pairs * (pair_tokens - found.prompt_tokens))
+        again = stage.epochs if stage.reference == "live" else 1
+        part = trained_share(stage.weights, layers)
+        out["optimize"] = training(pairs * pair_tokens, stage.epochs, stage.weights, replies)
+        out["optimize"] += seconds("forward", again * (body * part * pairs * pair_tokens + head * replies))
+        steps = stage.epochs * pairs / stage.pairs_per_step
+        out["optimize"] += _evaluations(run, found, steps, body, head, seconds, sampling)
     for name in ("collect", "reward", "optimize"):
         if name in out:
             out[name] *= run.rounds
-    towers = 2 if run.online.algorithm == "ppo" else 1
-    trained = trained_share(run.online.weights, layers) * towers
-    if run.online.weights.train == "lora":
+    towers = 2 if isinstance(stage, Online) and stage.algorithm == "ppo" else 1
+    trained = trained_share(stage.weights, layers) * towers
+    if stage.weights.train == "lora":
         trained = 0.02 * towers
     count = (body + head) / 2
     kept = float(TRAINED_BYTES)
-    if run.online.reference_ema is not None:
+    if isinstance(stage, Online) and stage.reference_ema is not None:
         kept += 4 / towers  # of the policy alone
-    if run.online.on_explosion == "rollback":
+    if isinstance(stage, Online) and stage.on_explosion == "rollback":
         kept += 2 * 12  # two copies of masters and moments
     memory = count * (trained * kept + (2 + towers) * FROZEN_BYTES) + WORKING_BYTES
     if run.sft is not None:
@@ -188,7 +211,7 @@ def _optimize(
     run: Run, found: Sizes, layers: int, body: float, head: float, seconds: Any, sampling: Any
 ) -> float:
     """Steps (sample, score, reference, update, critic) and evaluations."""
-    online, evaluate = run.online, run.evaluate
+    online = run.online
     share = trained_share(online.weights, layers)
     reply = online.sampling.max_new_tokens * UNKNOWN_REPLY
     batch = online.prompts_per_step * online.samples_per_prompt
@@ -207,10 +230,20 @@ def _optimize(
     step += seconds(
         "train", body * tokens * (forward + trained) + head * replies * (1 + average + 4 * online.epochs)
     )
-    k = evaluate.curve_samples_per_prompt * (online.steps // online.evaluate_every)
+    total: float = online.steps * step + _evaluations(run, found, online.steps, body, head, seconds, sampling)
+    return total
+
+
+def _evaluations(
+    run: Run, found: Sizes, steps: float, body: float, head: float, seconds: Any, sampling: Any
+) -> float:
+    """Samples to held-out prompts, scored, with the KL, and best-of-n."""
+    stage, evaluate = run.policy_stage[1], run.evaluate
+    layers = _operations(run)[0]
+    share, reply = trained_share(stage.weights, layers), stage.sampling.max_new_tokens * UNKNOWN_REPLY
+    k = evaluate.curve_samples_per_prompt * (int(steps) // stage.evaluate_every)
     samples = evaluate.prompts * (k + 2 * evaluate.samples_per_prompt)
     samples += evaluate.best_of * evaluate.best_of_prompts
-    once = sampling(evaluate.prompts, samples, reply)
+    once: float = sampling(evaluate.prompts, samples, reply)
     once += seconds("forward", samples * reply * (body * (1 + 3 * share) + 2 * head))
-    total: float = online.steps * step + once
-    return total
+    return once

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from accord import formats
+from accord import formats, formats_judged
 from accord.config import Run
+from accord.formats_unpaired import Unpaired
 from accord.records import BadInput, Comparison, Demonstration, Prompt
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run reads, split by prompt."""
+    """What a run reads, split by prompt.
+
+    ``answers`` were judged alone and stand in the file of the comparisons; they are read for KTO only.
+    """
 
     demonstrations: tuple[Demonstration, ...]
     train_prompts: tuple[Prompt, ...]
@@ -20,6 +24,7 @@ class Inputs:
     comparisons: tuple[Comparison, ...]
     test_comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
+    answers: tuple[Unpaired, ...] = ()
 
 
 def read_inputs(run: Run) -> Inputs:
@@ -48,14 +53,20 @@ def read_inputs(run: Run) -> Inputs:
         train, test = prompts, ()
     comparisons: tuple[Comparison, ...] = ()
     test_comparisons: tuple[Comparison, ...] = ()
+    answers: tuple[Unpaired, ...] = ()
     if data.comparisons is not None:
-        found = formats.read_comparisons(data.comparisons)
+        if run.direct is not None and run.direct.algorithm == "kto":
+            answers = formats_judged.read_judged(data.comparisons)
+        found = _comparisons(data.comparisons, answers)
         comparisons = found.rows
+        if answers:
+            notes.append(f"{len(answers)} answers that were judged alone")
         notes.append(f"{len(found.rows)} comparisons ({found.format})")
     if data.test_comparisons is not None:
         test_comparisons = formats.read_comparisons(data.test_comparisons).rows
     if data.test_prompts is None:  # a prompt that is learned from elsewhere cannot be held out
         learned = {d.prompt.key for d in demonstrations} | {c.prompt.key for c in comparisons}
+        learned |= {a.prompt.key for a in answers}
         fresh = [p for p in prompts if p.key not in learned]
         split = formats.split_by_prompt(fresh, data.test_fraction, key=lambda p: p.key, seed=run.seed)
         held = {p.key for p in split[1]}
@@ -75,8 +86,27 @@ def read_inputs(run: Run) -> Inputs:
     _refuse_overlap(
         "test prompts", [p.key for p in test], "the comparisons", [c.prompt.key for c in comparisons]
     )
+    _refuse_overlap("test prompts", [p.key for p in test], "the answers", [a.prompt.key for a in answers])
     notes.append(f"{len(train)} prompts to train on, {len(test)} held out")
-    return Inputs(demonstrations, tuple(train), tuple(test), comparisons, test_comparisons, tuple(notes))
+    return Inputs(
+        demonstrations, tuple(train), tuple(test), comparisons, test_comparisons, tuple(notes), answers
+    )
+
+
+def _comparisons(path: str, answers: Sequence[Unpaired]) -> formats.Read[Comparison]:
+    """The comparisons of a file; of answers that were judged alone, those that find a partner.
+
+    The reward model, which measures a KTO policy, needs pairs; the policy itself does not.
+    """
+    if not answers:
+        return formats.read_comparisons(path)
+    try:
+        return formats.read_comparisons(path, max_rejects=len(answers))
+    except BadInput:
+        raise BadInput(
+            f"no prompt of {path} has both a good and a bad answer: kto could learn from it, but the reward"
+            " model that its policy is measured by could not; give some prompts answers of both kinds"
+        ) from None
 
 
 def _refuse_overlap(what: str, keys: Sequence[str], where: str, others: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ import accord
 from accord import (
     checkpoints,
     config,
+    direct_round,
     evidence,
     formats,
     models,
@@ -91,7 +92,7 @@ class _Running:
         made = [(kinds[s["stage"].split("/")[-1]], s["seconds"]) for s in self.stages if not s["cached"]]
         known = [(seconds, each[name]) for name, seconds in made if each.get(name)]
         factor = sum(m for m, _ in known) / sum(e for _, e in known) if known else 1.0
-        here = ({"online": "optimize"}.get(stage, stage), round)
+        here = (dict.fromkeys(("online", "direct", "rejection"), "optimize").get(stage, stage), round)
         later = order[order.index(here) + 1 :] if here in order else []
         return factor * sum(each[name] for name, _ in later)
 
@@ -124,7 +125,13 @@ def cost(run: Run, inputs: Inputs) -> Estimate:
     reward_sources.require_loadable(run.online)
     tokenizer = models.load_tokenizer(run.model, models.locate(run.model))
     preflight.require_fit(
-        run, tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.test_prompts, inputs.comparisons
+        run,
+        tokenizer,
+        inputs.demonstrations,
+        inputs.train_prompts,
+        inputs.test_prompts,
+        inputs.comparisons,
+        inputs.answers,
     )
     return estimate(run, sizes(tokenizer, inputs.demonstrations, inputs.train_prompts, inputs.comparisons))
 
@@ -249,24 +256,36 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
             )
             if until == "reward":
                 return result
-            reward_stage.require_accepted(run, folder / "reward")
+            if run.direct is None:  # a direct method is measured by it, and not trained against it
+                reward_stage.require_accepted(run, folder / "reward")
             # 5. RL from SFT against it, and best-of-n as the reference point.
             policy_key = checkpoints.key(
                 "policy",
                 reward_key,
-                run.online.model_dump(mode="json"),
+                run.policy_stage[1].model_dump(mode="json"),
+                [[a.prompt.to_json(), a.text, a.good] for a in inputs.answers],
                 run.evaluate.model_dump(mode="json"),
                 [(p.key, p.to_json()) for p in train_prompts],
                 [(p.key, p.to_json()) for p in test_prompts],
             )
-            evaluations, best_of = _optimise(
-                running, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key
-            )
+            learned: list[Finding] = []
+            if run.policy_stage[0] == "online":
+                evaluations, best_of = _optimise(
+                    running, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key
+                )
+            else:  # or from the pairs themselves, or from the best of SFT's own samples
+                material = direct_round.material(run, all_labels, inputs, train_prompts, test_prompts)
+                evaluations, best_of, learned = _learn_directly(
+                    running, round, sft_folder, tokenizer, dtype, material, policy_key
+                )
             policy_folder, policy_name = folder / "policy", f"round-{round}"
             # 6. Evidence: the first reader of gold besides the judge.
             result.findings, result.curve = evidence.judge_round(
                 folder, evaluations, best_of, run.evaluate, run.judge
             )
+            if learned:
+                result.findings += learned
+                evidence.write_findings(folder, result.findings)
     shutil.rmtree(out / "unfinished", ignore_errors=True)
     result.seconds = time.time() - began
     return result
@@ -448,6 +467,42 @@ def _optimise(
     running.stage(name, key, make, settings.weights)
     found = json.loads((rollouts / "evaluations.json").read_text(encoding="utf-8"))
     return found["evaluations"], found["best_of"]
+
+
+def _learn_directly(
+    running: _Running,
+    round: int,
+    sft_folder: Path,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    material: direct_round.Material,
+    key: str,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Finding]]:
+    """As `_optimise`, by a direct method or rejection sampling; and what the policy says of unseen pairs."""
+    run, out = running.run, running.out
+    stage, settings = run.policy_stage
+    name, rollouts = f"round-{round}/policy", out / f"round-{round}" / "rollouts"
+
+    def make() -> None:
+        work = running.workspace(stage, round, key, settings.checkpoint_seconds)
+        reward = out / f"round-{round}" / "reward"
+        policy, found = direct_round.optimise(
+            run, material, sft_folder, reward, out / "reference", tokenizer, dtype, work
+        )
+        rows = json.dumps(found, ensure_ascii=False)
+
+        def write(target: Path) -> None:
+            (target / "evaluations.json").write_text(rows, encoding="utf-8")
+
+        checkpoints.commit(rollouts, write, manifest={"key": key})
+        _save(policy, tokenizer, out / name, key, {"algorithm": stage})
+
+    checkpoints.recover(rollouts)
+    if checkpoints.cached(rollouts, key) is None and (out / name).exists():
+        checkpoints.discard(out / name)
+    running.stage(name, key, make, settings.weights)
+    found = json.loads((rollouts / "evaluations.json").read_text(encoding="utf-8"))
+    return found["evaluations"], found["best_of"], [Finding(**finding) for finding in found["findings"]]
 
 
 def _save(

@@ -11,9 +11,10 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from accord import models, sft
+from accord import direct, models, sft
 from accord.collect import fitting_prompts
-from accord.config import Run, Simulated
+from accord.config import Online, Run, Simulated
+from accord.formats_unpaired import Unpaired
 from accord.records import BadInput, Comparison, Demonstration, Prompt
 
 
@@ -24,14 +25,16 @@ def require_fit(
     train_prompts: Sequence[Prompt],
     test_prompts: Sequence[Prompt],
     comparisons: Sequence[Comparison],
+    answers: Sequence[Unpaired] = (),
 ) -> None:
     """Raises BadInput for layers, context, prompts or pairs that a later stage would miss."""
     model: Any = AutoConfig.from_pretrained(models.locate(run.model))
     _require_layers(run, model.num_hidden_layers)
     _require_pairs(run, comparisons)
-    if len(train_prompts) < run.online.prompts_per_step:
+    stage = run.policy_stage[1]
+    if isinstance(stage, Online) and len(train_prompts) < stage.prompts_per_step:
         raise BadInput(
-            f"there are {len(train_prompts)} training prompts, one step takes {run.online.prompts_per_step}:"
+            f"there are {len(train_prompts)} training prompts, one step takes {stage.prompts_per_step}:"
             " give more prompts or lower online.prompts_per_step"
         )
     limits = run.data.max_prompt_tokens, run.data.max_response_tokens
@@ -40,6 +43,11 @@ def require_fit(
     context = getattr(model, "max_position_embeddings", None)
     if context is not None:
         _require_room(run, tokenizer, [*train_prompts, *test_prompts], context)
+    if run.direct is not None and comparisons:  # what a judge will say is not known yet
+        lengths = {"max_prompt": limits[0], "max_response": limits[1]}
+        direct.load_examples(
+            tokenizer, comparisons, answers, run.direct, run.seed, context=context, **lengths
+        )
     if run.sft is not None:
         groups = sft.encode(tokenizer, demonstrations, *limits)
         for number, group in enumerate(groups, 1):
@@ -52,7 +60,8 @@ def require_fit(
 
 
 def _require_layers(run: Run, layers: int) -> None:
-    stages = {"sft": run.sft, "reward": run.reward, "online": run.online}
+    policy, settings = run.policy_stage
+    stages = {"sft": run.sft, "reward": run.reward, policy: settings}
     for name, stage in stages.items():
         if stage is None or stage.weights.train == "all":
             continue
@@ -83,7 +92,8 @@ def _require_pairs(run: Run, comparisons: Sequence[Comparison]) -> None:
 
 def _require_room(run: Run, tokenizer: Any, prompts: Sequence[Prompt], context: int) -> None:
     longest = max(len(models.encode_prompt(tokenizer, prompt)) for prompt in prompts)
-    sampled = {"online": run.online.sampling.max_new_tokens}
+    policy, settings = run.policy_stage
+    sampled = {policy: settings.sampling.max_new_tokens}
     if run.judge is not None:
         sampled["collect"] = run.collect.sampling.max_new_tokens
     for name, new in sampled.items():

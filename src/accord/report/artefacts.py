@@ -61,6 +61,14 @@ def mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def policy_stage(config: Mapping[str, Any]) -> tuple[str, str]:
+    """(what trains the policy: online, direct or rejection; the algorithm's name, empty where unknown)."""
+    if config.get("rejection"):
+        return "rejection", "rejection sampling"
+    stage = "direct" if config.get("direct") else "online"
+    return stage, clean(mapping(config.get(stage)).get("algorithm")).replace("_", " ")
+
+
 def mappings(value: object) -> list[dict[str, Any]]:
     """The objects in a list; anything else in it is left out."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from accord.records import BadInput
 from accord.report import answers, cost, health, lineage, live, tables
-from accord.report.artefacts import Artefacts, Round, clean, mapping, plain, read
+from accord.report.artefacts import Artefacts, Round, clean, mapping, plain, policy_stage, read
 from accord.report.charts import Chart, show
 from accord.report.evidence_panels import panels
 from accord.report.pages import HERE, code, json_for_script, policy, style, template, write
@@ -34,7 +34,7 @@ def model_of(run: Artefacts) -> str:
 
 def _head(run: Artefacts) -> dict[str, Any]:
     banner, simulated = answers.label_source(run)
-    algorithm = clean(mapping(run.config.get("online")).get("algorithm"))
+    algorithm = policy_stage(run.config)[1]
     seed = run.config.get("seed", run.lock.get("seed"))
     started = run.lock.get("finished") or run.lock.get("started")
     return {

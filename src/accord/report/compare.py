@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from accord.records import BadInput, content_hash
 from accord.report import answers, lineage, tables
-from accord.report.artefacts import clean, interval, mapping, number, plain, read
+from accord.report.artefacts import clean, interval, mapping, number, plain, policy_stage, read
 from accord.report.build import charts_json, checked, model_of
 from accord.report.charts import Chart, Series, line_chart, show
 from accord.report.differences import (
@@ -56,7 +56,7 @@ def _row(one: Compared) -> dict[str, Any]:
     return {
         "label": one.label,
         "seed": clean(one.run.config.get("seed", one.run.lock.get("seed", "–"))),
-        "algorithm": clean(mapping(one.run.config.get("online")).get("algorithm")).upper() or "–",
+        "algorithm": policy_stage(one.run.config)[1].upper() or "–",
         "model": model_of(one.run),
         "round": str(one.round.index) if one.round else "–",
         "finished": answers.is_finished(one.run),

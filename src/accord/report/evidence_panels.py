@@ -117,6 +117,28 @@ def _percent(value: object) -> float | None:
     return None if figure is None else 100 * figure
 
 
+def direct_panel(one: Round) -> Panel | None:
+    """Of a policy that was trained on pairs: how it ranks unseen ones, and where their probability went."""
+    findings = _found(one, "implicit_accuracy", "likelihood_shift")
+    if not findings:
+        return None
+    evidence = mapping((one.finding("likelihood_shift") or {}).get("evidence"))
+    bars = []
+    for side, name in (("chosen", "preferred answers"), ("rejected", "other answers")):
+        figure = number(evidence.get(side))
+        low, high = interval(evidence.get(f"{side}_interval")) or (None, None)
+        if figure is not None:
+            bars.append(Bar(name, figure, low, high))
+    charts = []
+    if bars:
+        ends = [v for bar in bars for v in (bar.figure, bar.low, bar.high, 0.0) if v is not None]
+        margin = 0.05 * (max(ends) - min(ends)) or 1.0
+        unit, span = "change of log-probability (nats per response)", (min(ends) - margin, max(ends) + margin)
+        charts.append(interval_chart("Held-out pairs", unit, bars, x_range=span, level=0.0))
+    title = "What the policy learned from pairs"
+    return Panel("direct", title, _sentences(findings), charts, _figures(findings))
+
+
 def drift_panel(one: Round) -> Panel | None:
     findings = _found(one, "classifier_drift", "latent_outliers", "mmd_drift", "entropy_shift")
     if not findings:
@@ -285,7 +307,7 @@ def panels(one: Round) -> list[Panel]:
         length.charts.append(buckets)
     every = [
         reward_panel(one), win_panel(one), second_model_panel(one), reward_model_panel(one),
-        fresh_labels_panel(one), drift_panel(one), length, paid_for_panel(one), sameness_panel(one),
-        seeds_panel(one),
+        fresh_labels_panel(one), direct_panel(one), drift_panel(one), length, paid_for_panel(one),
+        sameness_panel(one), seeds_panel(one),
     ]  # fmt: skip
     return [panel for panel in every if panel]

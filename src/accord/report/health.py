@@ -19,6 +19,12 @@ FIGURES = {
     "paid_mean": ("Reward paid", "score with penalties, without KL, batch mean"),
     "constraint": ("Constrained score", "its own unit, batch mean"),
     "constraint_multiplier": ("Constraint's multiplier", "reward per unit of the score"),
+    "margin": ("Implicit reward margin", "nats, mean over pairs"),
+    "chosen_log_ratio": ("Preferred answers", "ln π/π_ref, nats per response"),
+    "rejected_log_ratio": ("Other answers", "ln π/π_ref, nats per response"),
+    "kl_baseline": ("KTO's baseline", "nats per response"),
+    "tie_parameter": ("Tie parameter", "nats"),
+    "score_best": ("Proxy of the picked answers", "normalised score, mean"),
     "kl": ("KL to SFT", "nats per response (k1)"),
     "kl_penalised": ("KL to the reference", "nats per response (k1), where it is not SFT"),
     "kl_k3": ("KL to SFT, k3", "nats per token"),
@@ -59,6 +65,11 @@ STAGES = {
         "Policy optimisation",
         "Reward should rise while KL stays in its budget; entropy near 0 means that the policy collapsed.",
     ),
+    "direct": (
+        "Direct preference optimisation",
+        "Margin and accuracy should rise; preferred answers below 0 have lost probability.",
+    ),
+    "rejection": ("Rejection sampling", "The best samples, imitated: loss should fall and settle."),
 }
 
 

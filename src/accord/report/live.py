@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from accord.report.artefacts import Artefacts, clean, mapping, number
+from accord.report.artefacts import Artefacts, clean, mapping, number, policy_stage
 from accord.report.lineage import duration
 
 State = Literal["done", "running", "waiting"]
 SECONDS = 5.0  # between two looks at the files, and between two reloads of an open page
 RECENT = 10  # steps that the speed is taken from
-STAGES = {"sft": "fine-tuning", "pairs": "samples to compare", "reward": "reward model", "online": "policy"}
-FOLDERS = {"sft": "sft", "pairs": "pairs", "reward": "reward", "online": "policy"}
+STAGES = {"sft": "fine-tuning", "pairs": "samples to compare", "reward": "reward model"}
+STAGES |= dict.fromkeys(("online", "direct", "rejection"), "policy")
+FOLDERS = {"sft": "sft", "pairs": "pairs", "reward": "reward"}
+FOLDERS |= dict.fromkeys(("online", "direct", "rejection"), "policy")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def _planned(run: Artefacts) -> list[tuple[str, int]]:
     for index in range(rounds):
         if judged and not (index == 0 and given):
             out.append(("pairs", index))
-        out += [("reward", index), ("online", index)]
+        out += [("reward", index), (policy_stage(run.config)[0], index)]
     return out
 
 
