@@ -36,6 +36,7 @@ from accord.diagnostics.implicit_reward import implicit_accuracy, likelihood_shi
 from accord.direct_examples import Example
 from accord.execution.local import Local
 from accord.formats_unpaired import Unpaired
+from accord.policy_alerts import Alert
 from accord.records import Comparison, Finding, Prompt
 from accord.scoring.base import Scorer
 from accord.streams import permutation, stream_seed
@@ -280,10 +281,11 @@ def train(
         figures = trainer.step([examples[i] for i in order[first : first + config.pairs_per_step]], trunk)
         check_bad_steps(trainer.execution.bad_steps, config.max_bad_steps, "direct", step)
         falling = falling + 1 if figures.get("both_fall") else 0
+        alerts = [_both_fall(figures, config)] if falling >= BOTH_FALL_STEPS else []
         if falling == BOTH_FALL_STEPS:
-            logger.warning(_both_fall(figures, config))
+            logger.warning("step %d: %s", step, alerts[0].sentence())
         finite = {name: value for name, value in (figures | at_evaluation).items() if math.isfinite(value)}
-        work.record(step, finite)
+        work.record(step, finite, [alert.to_json() for alert in alerts])
         kept = {"evaluations": evaluations, "falling": falling}
         work.keep(step + 1, partial(_state, trainer, kept))
         progress.advance(f"loss {figures['loss']:.3f}  margin {figures.get('margin', math.nan):+.2f}")
@@ -301,12 +303,13 @@ def steps_of(count: int, config: Direct) -> int:
     return config.epochs * -(-count // config.pairs_per_step)
 
 
-def _both_fall(figures: Mapping[str, float], config: Direct) -> str:
-    return (
-        f"preferred answers and the others have both lost probability for {BOTH_FALL_STEPS} steps"
-        f" (log ratios {figures['chosen_log_ratio']:.2f} and {figures['rejected_log_ratio']:.2f} nats, the"
-        f" limit is 0): raise direct.beta (now {config.strength:g}), lower the learning rate, or use"
-        " algorithm: ipo"
+def _both_fall(figures: Mapping[str, float], config: Direct) -> Alert:
+    return Alert(
+        "chosen_log_ratio",
+        figures["chosen_log_ratio"],
+        0.0,
+        f"preferred answers and the others have both lost probability for {BOTH_FALL_STEPS} steps or more;"
+        f" raise direct.beta (now {config.strength:g}), lower the learning rate, or use algorithm: ipo",
     )
 
 

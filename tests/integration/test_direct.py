@@ -44,7 +44,7 @@ def test_every_recipe_runs_and_shares_what_comes_before_the_policy(settings, tmp
     out, seen = tmp_path / "run", set()
     found = {path.stem: config.load(path) for path in RECIPES}
     chosen = {name: run for name, run in found.items() if run.policy_stage[0] != "online"}
-    assert set(chosen) >= {"dpo", "ipo", "kto", "orpo", "simpo", "rejection-sampling"}
+    assert set(chosen) >= {"dpo", "ipo", "kto", "orpo", "simpo", "rejection_sampling"}
     for name, recipe in chosen.items():
         stage, section = recipe.policy_stage
         given = tiny(section.model_dump(mode="json", exclude_unset=True))

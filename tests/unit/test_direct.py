@@ -234,7 +234,8 @@ def test_both_falling_is_said_with_what_to_try(policy, tokenizer, examples, tmp_
     prompts, work = prompts_and_work(tmp_path)
     with caplog.at_level(logging.WARNING, logger="accord"):
         trained = direct.train(trainer, batch, (batch, ROWS), prompts, work, bootstrap=20)
-    assert [r.message for r in caplog.records if "both lost probability" in r.message]
+    said = [r.message for r in caplog.records if "both lost probability" in r.message]
+    assert len(said) == 1
     assert "the limit is 0" in caplog.text
     assert {f.name for f in trained.findings} == {"implicit_accuracy", "likelihood_shift"}
     assert trained.findings[0].figure == 1.0
