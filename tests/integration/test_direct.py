@@ -119,7 +119,7 @@ def test_kto_without_any_pair_is_refused_before_anything(settings, tmp_path, kin
 
 
 def test_ties_alone_are_refused_before_anything(settings, tmp_path):
-    rows = [{"prompt": f"q {i}", "response_a": "a", "response_b": "b", "verdict": "tie"} for i in range(12)]
+    rows = [{"prompt": f"q {i}", "a": "yes", "b": "no", "verdict": "tie"} for i in range(12)]
     (tmp_path / "ties.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings |= {"judge": None, "sft": None, "direct": {"algorithm": "dpo"}}
     settings["data"] = settings["data"] | {"comparisons": str(tmp_path / "ties.jsonl")}

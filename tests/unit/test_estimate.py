@@ -83,7 +83,7 @@ def test_lengths_are_counted_with_the_tokenizer(tokenizer):
     template = extra - (len("<|im_start|>") - 1) * 2 - (len("<|im_end|>") - 1)
     pair = Comparison(Pair(ask, Response("abc"), Response("de")), "a")
     found = sizes(tokenizer, [Demonstration(ask, "four")], [ask, Prompt.from_text("hi you")], [pair])
-    assert found == Sizes(1, 2 + template + 5, 5.0, 4 + template, 1, 2 + template + 5, 1)
+    assert found == Sizes(1, 2 + template + 5, 5.0, 4 + template, 1, 2 + template + 5, 2)
 
 
 def test_the_speed_is_measured():
