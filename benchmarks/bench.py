@@ -207,6 +207,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "trl_autocast": args.trl_autocast,
                 "kl_coefficient": args.kl_coefficient,
                 "centering": 0.01,
+                "beta": 0.1,
                 "limits": "limits" not in results,
             }
             results["workloads"][name], facts = measure(name, plan_, args, Path(scratch))

@@ -18,8 +18,18 @@ import limits
 import torch
 from protocol import Channel, Closed, PhaseTimer, step_message
 
-from accord import batches, models, online, reward_examples, reward_model, sft, tensors
-from accord.config import Kl, MissingEnd, Model, Online, Optimizer, Reward, Sampling, Sft
+from accord import (
+    batches,
+    direct,
+    direct_examples,
+    models,
+    online,
+    reward_examples,
+    reward_model,
+    sft,
+    tensors,
+)
+from accord.config import Direct, Kl, MissingEnd, Model, Online, Optimizer, Reward, Sampling, Sft
 from accord.records import Comparison, Demonstration, Pair, Prompt, Response
 from accord.sampling.local import LocalSampler
 from accord.scoring.function import FunctionScorer
@@ -67,12 +77,8 @@ def open_sft(plan: dict[str, Any], timer: PhaseTimer) -> Step:
     return step
 
 
-def open_reward(plan: dict[str, Any], timer: PhaseTimer) -> Step:
-    location, dtype = models.locate(_model(plan)), models.resolve_dtype(plan["dtype"])
-    tokenizer = models.load_tokenizer(_model(plan), location)
-    model = reward_model.new(location, dtype, tokenizer, plan["seed"])
-    config = Reward(optimizer=_optimizer(plan), pairs_per_step=plan["size"], centering=plan["centering"])
-    comparisons = [
+def _comparisons(plan: dict[str, Any]) -> list[Comparison]:
+    return [
         Comparison(
             Pair(
                 Prompt.from_json(row["prompt"]),
@@ -83,12 +89,41 @@ def open_reward(plan: dict[str, Any], timer: PhaseTimer) -> Step:
         )
         for row in plan["rows"]
     ]
+
+
+def open_reward(plan: dict[str, Any], timer: PhaseTimer) -> Step:
+    location, dtype = models.locate(_model(plan)), models.resolve_dtype(plan["dtype"])
+    tokenizer = models.load_tokenizer(_model(plan), location)
+    model = reward_model.new(location, dtype, tokenizer, plan["seed"])
+    config = Reward(optimizer=_optimizer(plan), pairs_per_step=plan["size"], centering=plan["centering"])
+    comparisons = _comparisons(plan)
     examples, _ = reward_examples.encode(
         tokenizer, comparisons, config, plan["max_length"], plan["max_length"]
     )
     assert len(examples) == len(comparisons), "a pair was left out: both sides would train on other examples"
     trainer = reward_model.RewardTrainer(model, tokenizer, config, plan["steps"], plan["seed"])
     _watch_training(timer, trainer, trainer.scorer.tower)
+
+    def step(index: int) -> dict[str, float | None]:
+        return {"loss": trainer.step(_batch(examples, plan, index))["loss"]}
+
+    return step
+
+
+def open_dpo(plan: dict[str, Any], timer: PhaseTimer) -> Step:
+    """The reference is computed in every step, as TRL's: the cache would be a third less work."""
+    model, tokenizer = models.load_causal(_model(plan))
+    config = Direct(
+        beta=plan["beta"], reference="live", optimizer=_optimizer(plan), pairs_per_step=plan["size"]
+    )
+    examples, _ = direct_examples.pairs(
+        tokenizer, _comparisons(plan), "drop", max_prompt=plan["max_length"], max_response=plan["max_length"]
+    )
+    assert len(examples) == len(plan["rows"]), "a pair was left out: both sides would train on other examples"
+    trainer = direct.DirectTrainer(model, tokenizer, config, plan["steps"], seed=plan["seed"])
+    _watch_training(timer, trainer, trainer.held.tower)
+    watched: Any = trainer.held
+    watched.reference_logps = timer.wrap("reference", trainer.held.reference_logps)
 
     def step(index: int) -> dict[str, float | None]:
         return {"loss": trainer.step(_batch(examples, plan, index))["loss"]}
@@ -178,6 +213,7 @@ def _watch_online(timer: PhaseTimer, trainer: online.OnlineTrainer) -> None:
 OPEN: dict[str, Callable[[dict[str, Any], PhaseTimer], Step]] = {
     "sft": open_sft,
     "reward": open_reward,
+    "dpo": open_dpo,
     "sampling": open_sampling,
     "online": open_online,
 }

@@ -149,18 +149,33 @@ def build_trainer(plan: dict[str, Any], folder: str, callback: Any) -> Any:
                 center_rewards_coefficient=plan["centering"],
             )
             return RewardTrainer(plan["model"], args=reward, **shared)
+        case "dpo":
+            from trl import DPOConfig, DPOTrainer
+
+            # No reference is given: TRL loads the model a second time and computes it in every step.
+            dpo = DPOConfig(
+                **arguments,
+                max_length=plan["max_length"],
+                train_sampling_strategy="sequential",
+                beta=plan["beta"],
+            )
+            return DPOTrainer(plan["model"], args=dpo, **shared)
         case "online":
-            from trl import GRPOConfig, GRPOTrainer
+            import trl
 
             arguments["per_device_train_batch_size"] = plan["size"] * plan["samples"]
-            grpo = GRPOConfig(
+            config, kind = {
+                "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
+                "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
+            }[plan["algorithm"]]
+            online = config(
                 **arguments,
                 num_generations=plan["samples"],
                 max_completion_length=plan["new_tokens"],
                 shuffle_dataset=False,
                 beta=plan["kl_coefficient"],
             )
-            trainer = GRPOTrainer(plan["model"], args=grpo, reward_funcs=vowel_share, **shared)
+            trainer = kind(plan["model"], args=online, reward_funcs=vowel_share, **shared)
             # No end token: all answers have the same length on both sides, whatever is drawn.
             trainer.generation_config.eos_token_id = None
             trainer.model.generation_config.eos_token_id = None

@@ -33,7 +33,7 @@ class Workload:
     """One line of the table.
 
     Attributes:
-        kind: what a worker has to do: ``sft``, ``reward``, ``sampling`` or ``online``.
+        kind: what a worker has to do: ``sft``, ``reward``, ``dpo``, ``sampling`` or ``online``.
         size: examples, pairs, sequences or prompts in one step.
         unit: what the rate counts.
         peer: what it is compared with, or None where the peer has nothing of the kind.
@@ -58,12 +58,13 @@ WORKLOADS = {
         padding_free=True,
     ),
     "reward": Workload("reward model, 8 pairs", "reward", 8, "pairs", 5e-5, "RewardTrainer", 3.0),
+    "dpo": Workload("DPO, 4 pairs, live reference", "dpo", 4, "pairs", 1e-6, "DPOTrainer", 3.5),
     "sampling_1": Workload("sampling, batch 1", "sampling", 1, "tokens", 0.0, "generate"),
     "sampling_8": Workload("sampling, batch 8", "sampling", 8, "tokens", 0.0, "generate"),
     "sampling_32": Workload("sampling, batch 32", "sampling", 32, "tokens", 0.0, "generate", 2.3),
     "sampling_64": Workload("sampling, batch 64", "sampling", 64, "tokens", 0.0, "generate", 2.3),
     "grpo": Workload(
-        "GRPO, 8 prompts × 4, 64 + 64 tokens", "online", 8, "samples", 1e-6, "GRPOTrainer", 3.0,
+        "GRPO, 8 prompts × 4, 64 + 64 tokens", "online", 8, "samples", 1e-6, "GRPOTrainer", 3.5,
         algorithm="grpo",
     ),
     "ppo": Workload(
@@ -71,7 +72,8 @@ WORKLOADS = {
         algorithm="ppo",
     ),
     "rloo": Workload(
-        "RLOO, 8 prompts × 4, 64 + 64 tokens", "online", 8, "samples", 1e-6, None, algorithm="rloo"
+        "RLOO, 8 prompts × 4, 64 + 64 tokens", "online", 8, "samples", 1e-6, "RLOOTrainer", 3.5,
+        algorithm="rloo",
     ),
 }  # fmt: skip
 
@@ -202,7 +204,7 @@ def plan(
             out["rows"] = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
             lengths = [count([*row["prompt"], *row["chosen"]], False) for row in rows]
             batches = steps_of(lengths, workload.size)
-        case "reward":
+        case "reward" | "dpo":
             out["rows"] = rows
             lengths = [
                 count([*r["prompt"], *r[side]], False) for r in rows for side in ("chosen", "rejected")
@@ -223,7 +225,7 @@ def units_per_step(plan_: dict[str, Any]) -> list[float]:
     match plan_["kind"]:
         case "sft":
             return [float(tokens) for tokens in plan_["tokens"]]
-        case "reward":
+        case "reward" | "dpo":
             return [float(size)] * steps
         case "sampling":
             return [float(size * plan_["new_tokens"])] * steps
