@@ -184,7 +184,7 @@ def status(
         for row in found["people"]:
             table.add_row(
                 *(
-                    str(row[column])
+                    "–" if row[column] in (None, "0/0") else str(row[column])
                     for column in ("name", "judged", "seconds", "left", "ties", "gold", "repeats")
                 )
             )
@@ -242,13 +242,17 @@ def _judges(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["name"],
             f"{row['labels']:,}",
-            f"{row['agree']:,}/{row['compared']:,}",
+            _of(row["agree"], row["compared"]),
             "–" if row["kappa"] is None else f"{row['kappa']:.2f}",
-            f"{row['consistent']:,}/{row['both_orders']:,}",
-            f"{row['first']:,}/{row['decided']:,}",
+            _of(row["consistent"], row["both_orders"]),
+            _of(row["first"], row["decided"]),
             f"{row['ties']:,}",
         )
     Console().print(table)
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count:,}/{total:,}" if total else "–"
 
 
 def _number(value: float | None) -> str:
