@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from accord.records import Pair, Prompt, Response
+from accord.records import Comparison, Pair, Prompt, Response
 from accord.store import LabelStore, campaign, measuring, people
 from accord.web.app import build
 from accord.web.security import BODY_LIMIT, RateLimit, is_loopback
@@ -357,6 +357,15 @@ def test_an_operator_can_do_what_the_pages_offer(visit: Visit, store: LabelStore
     bad = op.post("/admin/settings", **form | {"overlap": "0", "criteria": "1: x", "gold_every": "1"})
     assert bad.status_code == 422
     assert "overlap" in bad.text
+
+
+def test_the_list_of_items_can_be_filtered(visit: Visit, store: LabelStore) -> None:
+    op = visit("op", "admin")
+    store.add([Comparison(pair(0), "a", "ann")])
+    store.write(lambda c: measuring.set_gold(c, "op", pair(1).id, "gold", "a", "", 0.0))
+    for which, numbers in (("all", range(6)), ("open", (2, 3, 4, 5)), ("done", (0,)), ("gold", (1,))):
+        text = op.client.get(f"/admin/items?show={which}").text
+        assert [n for n in range(6) if f"question {n}" in text] == list(numbers), which
 
 
 def test_exports_are_ascii_lines(visit: Visit, store: LabelStore) -> None:

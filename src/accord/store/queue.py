@@ -49,7 +49,8 @@ _TAKE_SLOT = sql.text("UPDATE accord_queue SET taken = taken + 1 WHERE item = :i
 _PAUSED = sql.text("SELECT paused FROM accord_people WHERE name = :annotator")
 _PRACTICE = sql.text("SELECT 1 FROM accord_gold WHERE purpose = 'practice' LIMIT 1")
 # What people are asked for its own sake: gold and practice items measure people and are not waited for.
-ORDINARY = ~sql.exists().where(gold.c.item == queue.c.item, gold.c.purpose != "none")
+_measures = gold.alias()  # also beside a query that joins the gold table itself
+ORDINARY = ~sql.exists().where(_measures.c.item == queue.c.item, _measures.c.purpose != "none")
 
 
 class Held(NamedTuple):
