@@ -50,9 +50,14 @@ def start_of(experiment: Experiment, out: Path, tiny: bool) -> Path:
 
 
 def evaluations_of(folder: Path) -> list[dict[str, Any]]:
-    """All evaluations of a run's last round, gold added, without what no figure needs."""
+    """All evaluations of a run's last round, with a second reward model's scores where it has some."""
     rounds = sorted(folder.glob("round-*"), key=lambda path: int(path.name.split("-")[1]))
     found = json.loads((rounds[-1] / "rollouts" / "evaluations.json").read_text(encoding="utf-8"))
+    second = rounds[-1] / "evidence" / "measured.json"
+    measured = json.loads(second.read_text(encoding="utf-8")) if second.is_file() else {}
+    for one, scores in zip(found["evaluations"], measured.get("other_half", []), strict=False):
+        for row, score in zip(one["rows"], scores, strict=True):
+            row["other_half"] = score
     return found["evaluations"]
 
 

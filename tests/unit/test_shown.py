@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from benchmarks.shown import evaluations_of
 from benchmarks.shown_curves import best_budget, matched, own_accuracy, regret, regrets
 from benchmarks.shown_experiments import EXPERIMENTS, jobs
 from benchmarks.shown_planted import auc_interval, exact, limit_of, scores, usable
@@ -99,6 +101,19 @@ def test_regret_and_the_budget_that_others_choose() -> None:
     found = regrets([early, late])
     assert found["last checkpoint"] == [2, 1]
     assert found["fixed KL, tuned on the other seeds"] == [1, 2]  # late's 4 nats on early, and the reverse
+
+
+def test_the_last_round_is_read_with_what_a_second_model_says(tmp_path: Path) -> None:
+    for number in (2, 10):
+        place = tmp_path / f"round-{number}"
+        (place / "rollouts").mkdir(parents=True)
+        rows = [{"key": "p", "proxy": float(number)}]
+        found = {"evaluations": [{"step": 0, "rows": rows}], "best_of": []}
+        (place / "rollouts" / "evaluations.json").write_text(json.dumps(found))
+    assert evaluations_of(tmp_path)[0]["rows"] == [{"key": "p", "proxy": 10.0}]  # not the second by name
+    (tmp_path / "round-10" / "evidence").mkdir()
+    (tmp_path / "round-10" / "evidence" / "measured.json").write_text('{"other_half": [[0.5]]}')
+    assert evaluations_of(tmp_path)[0]["rows"] == [{"key": "p", "proxy": 10.0, "other_half": 0.5}]
 
 
 def test_accuracy_counts_pairs_of_one_prompt() -> None:
