@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from accord.cli_average import average
 from accord.cli_evaluate import evaluate_app
 from accord.cli_lab import lab
 from accord.cli_label import app as label_app
@@ -204,6 +205,7 @@ def optimize(
 
 app.command()(report)
 app.command()(lab)
+app.command()(average)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from accord.sampling.local import LocalSampler
 from accord.streams import generator, permutation, stream_seed
 from accord.workspace import Workspace
 
+Answers = Sequence[tuple[Prompt, list[Response]]]
+Choose = Callable[[Answers, int], list[tuple[Prompt, Response, Response]]]
 DEFAULT_SAMPLING = Sampling(max_new_tokens=48)
 
 
@@ -95,9 +97,14 @@ def collect(
     work: Workspace,
     policy: str,
     origin: Mapping[str, Any] | None = None,
+    choose: Choose | None = None,
 ) -> list[Pair]:
     """Pairs of different answers to the same prompt, at most ``config.pairs``, spread evenly over the
     prompts. Each answer's lineage is ``origin`` (run, model) with the seed, round and sampling settings.
+
+    Args:
+        choose: takes the answers to each prompt and says which two of which prompt are to be compared; None:
+            disjoint pairs as they come.
 
     Raises:
         BadInput: the samples of every prompt are all the same.
@@ -107,6 +114,7 @@ def collect(
     per_prompt = config.samples_per_prompt // 2
     wanted = [prompts[i] for i in order[: -(-config.pairs // per_prompt)]]
     pairs: list[list[Pair]] = []
+    sampled: list[tuple[Prompt, list[Response]]] = []
     chunk = max(1, config.sampling.batch_size // config.samples_per_prompt)
     progress = work.progress(len(wanted))
     side = generator(work.seed, "sides", work.round)
@@ -120,8 +128,12 @@ def collect(
         )
         for prompt, group in zip(batch, answers, strict=True):
             responses = [dataclasses.replace(response, lineage=lineage) for response in group]
-            pairs.append(_different_pairs(prompt, responses, per_prompt, work.round, side))
+            sampled.append((prompt, responses))
+            pairs.append([] if choose else _different_pairs(prompt, responses, per_prompt, work.round, side))
         progress.advance(steps=len(batch))
+    if choose is not None:
+        pairs = [[_pair(prompt, a, b, work.round, side)] for prompt, a, b in choose(sampled, config.pairs)]
+        per_prompt = 1
     # One pair of each prompt first, then the second ones: a small budget still covers all prompts.
     spread = [row[i] for i in range(per_prompt) for row in pairs if i < len(row)][: config.pairs]
     if not spread:
@@ -140,6 +152,10 @@ def _different_pairs(
         other = next((i for i, r in enumerate(left) if r.text != a.text), None)
         if other is None:
             break
-        shown = "a" if float(torch.rand((), generator=side)) < 0.5 else "b"
-        pairs.append(Pair(prompt, a, left.pop(other), shown_left=shown, round=round))  # type: ignore[arg-type]
+        pairs.append(_pair(prompt, a, left.pop(other), round, side))
     return pairs
+
+
+def _pair(prompt: Prompt, a: Response, b: Response, round: int, side: torch.Generator) -> Pair:
+    shown = "a" if float(torch.rand((), generator=side)) < 0.5 else "b"
+    return Pair(prompt, a, b, shown_left=shown, round=round)  # type: ignore[arg-type]

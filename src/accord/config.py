@@ -19,11 +19,14 @@ from accord.config_direct import Direct, Rejection
 from accord.config_judges import FileJudge, FunctionJudge, HumanJudge, Judge, LlmJudge, Simulated
 from accord.config_online import Kl, MissingEnd, Online
 from accord.config_reward import Ensemble, Gate, Reward
+from accord.config_rounds import BetweenRounds, Collect
+from accord.config_stop import PredictedPeak, Stop, TurnedDown
 from accord.records import BadInput
 
 __all__ = [
     "PACKAGED_MODEL",
     "Aggregation",
+    "BetweenRounds",
     "Collect",
     "Config",
     "Data",
@@ -57,6 +60,8 @@ __all__ = [
 ]
 
 PACKAGED_MODEL = "smollm2-135m-instruct"
+
+MOST_CHECKPOINTS = 20  # that stop rules keep on disk until one is chosen
 
 T = TypeVar("T", bound=Config)
 
@@ -92,14 +97,6 @@ class Sft(Config):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
 
 
-class Collect(Config):
-    """Samples of the current policy, paired for comparison. Sides are drawn at random and recorded."""
-
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
-    pairs: Count = Field(400, description="pairs to be labelled in a round")
-    sampling: Sampling = Sampling()
-
-
 class Evaluate(Config):
     """The evidence: samples on held-out prompts at every evaluation step."""
 
@@ -109,6 +106,25 @@ class Evaluate(Config):
     best_of: Annotated[int, Field(ge=2)] = 8
     best_of_prompts: Count = 32
     bootstrap: Count = 2000
+    split_half: bool = Field(True, description="second reward models of other labels: heads on SFT's states")
+    probed_answers: Annotated[int, Field(ge=0)] = Field(
+        40, description="answers of each side on which edits are tried; 0: none"
+    )
+    fresh_pairs: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="pairs of the final policy's held-out samples that the judge labels, never learned from",
+    )
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Evaluate:
+        most = self.prompts * (self.samples_per_prompt // 2)
+        if self.fresh_pairs > most:
+            raise ValueError(
+                f"fresh_pairs is {self.fresh_pairs}, but {self.prompts} prompts with"
+                f" {self.samples_per_prompt} samples give {most} pairs at most: raise prompts or"
+                " samples_per_prompt, or lower it"
+            )
+        return self
 
 
 class Logging(Config):
@@ -127,6 +143,7 @@ class Run(Config):
     model: Model = Model()
     data: Data = Data()
     sft: Sft | None = Sft()
+    between_rounds: BetweenRounds = BetweenRounds()
     collect: Collect = Collect()
     judge: Judge | None = Simulated()
     reward: Reward = Reward()
@@ -134,6 +151,10 @@ class Run(Config):
     online: Online = Online()
     direct: Direct | None = Field(None, description="in place of online: DPO and its relatives")
     rejection: Rejection | None = Field(None, description="in place of online: imitate the best of n samples")
+    equal_label_control: bool = Field(
+        False, description="later rounds also spend as many labels on the older policy's samples, and compare"
+    )
+    stop: Stop = Stop()
     evaluate: Evaluate = Evaluate()
     logging: Logging = Logging()
 
@@ -148,6 +169,51 @@ class Run(Config):
     def _consistent(self) -> Run:
         if self.judge is None and self.data.comparisons is None:
             raise ValueError("there are no labels: give data.comparisons or a judge")
+        if self.judge is None and self.evaluate.fresh_pairs:
+            raise ValueError(
+                f"evaluate.fresh_pairs is {self.evaluate.fresh_pairs}, but no judge would label them: give a"
+                " judge, or set it to 0"
+            )
+        looks = self.online.steps // self.online.evaluate_every + 1
+        if self.stop.rules and looks > MOST_CHECKPOINTS:
+            raise ValueError(
+                f"stop.rules keep a checkpoint at each of {looks} evaluations, {MOST_CHECKPOINTS} at most:"
+                " raise online.evaluate_every"
+            )
+        if any(isinstance(one, PredictedPeak) for one in self.stop.rules) and (
+            self.judge is None or isinstance(self.judge, FileJudge | HumanJudge)
+        ):
+            raise ValueError(
+                "the stop rule predicted_peak labels checkpoints during RL: it needs a judge that answers at"
+                " once (simulated, llm or function)"
+            )
+        if self.reward.ensemble is None and any(
+            isinstance(one, TurnedDown) and one.score == "pessimistic" for one in self.stop.rules
+        ):
+            raise ValueError("the stop rule turned_down pessimistic needs reward.ensemble: give one")
+        members = self.reward.ensemble
+        if self.between_rounds.reward_from == "previous" and members is not None and members.kind == "full":
+            raise ValueError(
+                "between_rounds.reward_from is previous, but an ensemble of whole models starts fresh in each"
+                " round: set it to sft, or reward.ensemble.kind to heads"
+            )
+        if self.equal_label_control and (self.rounds == 1 or not self.evaluate.fresh_pairs):
+            raise ValueError(
+                f"equal_label_control compares later rounds on fresh labels, but rounds is {self.rounds} and"
+                f" evaluate.fresh_pairs {self.evaluate.fresh_pairs}: set rounds to 2 or more and fresh_pairs"
+                " above 0"
+            )
+        onward = self.between_rounds.policy_from == "previous"
+        if self.policy_stage[0] != "online" and (self.stop.rules or self.equal_label_control or onward):
+            raise ValueError(
+                f"stop.rules, equal_label_control and between_rounds.policy_from: previous are for online, not"
+                f" {self.policy_stage[0]}: leave them out"
+            )
+        if self.collect.strategy != "random" and self.rounds == 1:
+            raise ValueError(
+                f"collect.strategy is {self.collect.strategy}, but rounds is 1 and the first round has no"
+                " labels to choose by: set rounds to 2 or more, or collect.strategy: random"
+            )
         if self.judge is None and self.rounds > 1:
             raise ValueError(f"rounds is {self.rounds}, but no judge would label round 1: give a judge")
         several = self.reward.ensemble is not None or bool(self.reward.criteria) or bool(self.reward.base)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from accord import config, direct, direct_examples, formats, models, rejection, self_tests
+from accord import config, direct, direct_examples, models, rejection, self_tests
 from accord.anchored import Anchored
 from accord.config import Run
 from accord.formats_unpaired import Unpaired
@@ -17,6 +17,7 @@ from accord.inputs import Inputs
 from accord.records import Comparison, Prompt
 from accord.scoring.base import Scorer
 from accord.scoring.loading import load_scorer
+from accord.round_labels import sides_of
 from accord.streams import stream_seed
 from accord.workspace import Workspace
 
@@ -45,12 +46,7 @@ def material(
     test_prompts: Sequence[Prompt],
 ) -> Material:
     """What the policy may learn from: nothing of the prompts that the reward model is tested on."""
-    if inputs.test_comparisons:
-        training, test = list(labels), list(inputs.test_comparisons)
-    else:
-        seed = stream_seed(run.seed, "reward split")  # the reward model's own split
-        split = formats.split_by_prompt(labels, run.reward.test_fraction, seed=seed)
-        training, test = list(split[0]), list(split[1])
+    training, test = sides_of(run, labels, inputs.test_comparisons)  # the reward model's own split
     held_out = {row.prompt.key for row in test}
     answers = [one for one in inputs.answers if one.prompt.key not in held_out]
     return Material(training, test, answers, train_prompts, test_prompts)

@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from accord import models
 from accord.config import Online, Rejection, Run, Weights
 from accord.records import Comparison, Demonstration, Prompt
+from accord.round_evidence import MOST_PAIRS
 
 TRAINED_BYTES = 18  # bfloat16 weight, float32 gradient, master, two Adam moments
 FROZEN_BYTES = 2
@@ -25,6 +26,8 @@ PROBES, EDITED = (
     0.75,
 )  # edits that a gate tries on an answer; an edited answer's tokens, in those of a pair
 LOOKED_AT = 200  # rows whose lengths are counted
+EDITS_APPLIED = 9  # of the eleven edits, how many an answer has on average (some apply to better ones only)
+EDIT_LENGTHENS = 1.5  # an answer, on average over the edits
 UNKNOWN_REPLY = 0.75  # of max_new_tokens: what an answer that is not sampled yet is taken to need
 
 
@@ -188,7 +191,8 @@ def estimate(run: Run, found: Sizes) -> Estimate:
         out["optimize"] += seconds("forward", again * (body * part * pairs * pair_tokens + head * replies))
         steps = stage.epochs * pairs / stage.pairs_per_step
         out["optimize"] += _evaluations(run, found, steps, body, head, seconds, sampling)
-    for name in ("collect", "reward", "optimize"):
+    out["evidence"] = seconds("forward", body * _evidence_tokens(run, found, pairs, pair_tokens))
+    for name in ("collect", "reward", "optimize", "evidence"):
         if name in out:
             out[name] *= run.rounds
     towers = 2 if isinstance(stage, Online) and stage.algorithm == "ppo" else 1
@@ -205,6 +209,23 @@ def estimate(run: Run, found: Sizes) -> Estimate:
     if run.sft is not None:
         memory = max(memory, count * trained_share(run.sft.weights, layers) * TRAINED_BYTES + WORKING_BYTES)
     return Estimate(int(memory), out)
+
+
+def _evidence_tokens(run: Run, found: Sizes, pairs: float, pair_tokens: float) -> float:
+    """Tokens that a whole model reads after RL: states of both sides, margins, edits, second models."""
+    evaluate = run.evaluate
+    reply = run.online.sampling.max_new_tokens * UNKNOWN_REPLY
+    test = pairs * run.reward.test_fraction * pair_tokens
+    ends = 2 * evaluate.prompts * (found.prompt_tokens + evaluate.samples_per_prompt * reply)
+    edited = 2 * EDITS_APPLIED * evaluate.probed_answers * (found.prompt_tokens + EDIT_LENGTHENS * reply)
+    if not evaluate.split_half:
+        return ends + test + edited
+    between = run.online.steps // run.online.evaluate_every
+    each = found.prompt_tokens + evaluate.curve_samples_per_prompt * reply
+    curve = between * evaluate.prompts * each
+    best_of = evaluate.best_of_prompts * (found.prompt_tokens + evaluate.best_of * reply)
+    second = min(pairs, 3 * MOST_PAIRS) * pair_tokens
+    return 2 * ends + test + edited + curve + best_of + second
 
 
 def _optimize(

@@ -3,8 +3,9 @@ judge.
 
 Training never sees anything from here. What an evaluation's rows hold decides what can be asked: ``proxy``,
 ``kl``, ``tokens`` and ``text`` always; where they are there also ``entropy`` (nats a token, mean of the
-answer), ``other_half`` (score by the reward model of the other half of the pairs) and ``members`` (scores by
-the members of an ensemble, each in units of its own deviation).
+answer), ``other_half`` (score by a reward model of other pairs than the one that is optimised) and
+``members`` (scores by the members of an ensemble, each in units of its own deviation). Rows of best-of-n may
+hold ``halves``, the scores by two reward models of one half of the pairs each.
 """
 
 from __future__ import annotations
@@ -21,10 +22,9 @@ from accord.config import Judge as JudgeConfig
 from accord.diagnostics.best_of_n import best_of_n_curve
 from accord.diagnostics.length import diversity_shift, length_share, length_shift, repetition_shift
 from accord.diagnostics.overoptimisation import overoptimisation
-from accord.diagnostics.probe_figures import ScoreResponses
 from accord.diagnostics.statistics import by_prompt, cluster_bootstrap
 from accord.diagnostics.win_rate import win_rate
-from accord.further_evidence import FreshLabels, Latents, further_findings
+from accord.further_evidence import FreshLabels, Latents, ProbeSides, SecondModel, further_findings
 from accord.judging import gold
 from accord.records import Finding, write_jsonl
 from accord.stop_rules import Evaluation
@@ -40,14 +40,16 @@ class Extras(NamedTuple):
     """What a stage can give besides the rows, each None where there is none.
 
     Attributes:
-        score: the reward model, to try edits on SFT's and the policy's answers.
+        probes: what edits did to the reward model's scores of SFT's and the policy's answers.
         latents: its latents of SFT's and the final policy's answers, in the order of their rows.
         fresh: margins on its own test set and on fresh labels of the current policy's samples.
+        second: about the reward model behind the rows' ``other_half``.
     """
 
-    score: ScoreResponses | None = None
+    probes: ProbeSides | None = None
     latents: Latents | None = None
     fresh: FreshLabels | None = None
+    second: SecondModel = SecondModel()
 
 
 def gold_of(judge: JudgeConfig | None) -> tuple[Gold | None, str | None]:
@@ -84,6 +86,26 @@ def _graded(rows: Sequence[Row], judge: JudgeConfig | None) -> list[Row]:
     return [row | {"gold": float(values[i]) if values is not None else None} for i, row in enumerate(rows)]
 
 
+class ByPrompt(NamedTuple):
+    """Gold of each evaluation by prompt [P, G], prompts in the order of ``keys``, and its name."""
+
+    kl: list[float]
+    gold_PG: Any
+    keys: list[str]
+    name: str
+
+
+def graded_by_prompt(evaluations: Sequence[Row], judge: JudgeConfig | None) -> ByPrompt | None:
+    """What a comparison of two runs at matched KL needs; None where there is no gold."""
+    name = gold_of(judge)[1]
+    if name is None:
+        return None
+    every = [_graded(e["rows"], judge) for e in evaluations]
+    gold = [by_prompt([row["gold"] for row in rows], [row["key"] for row in rows]) for rows in every]
+    kl = [float(np.mean([row["kl"] for row in rows])) for rows in every]
+    return ByPrompt(kl, np.array([mean_G for mean_G, _ in gold]), gold[0][1], name)
+
+
 def write_curve(
     folder: Path,
     evaluations: Sequence[Row],
@@ -102,9 +124,15 @@ def write_curve(
 def _write_curve(
     folder: Path, graded: Sequence[Row], best_of: Sequence[Row], config: Evaluate, judge: JudgeConfig | None
 ) -> Row:
+    rows = graded[0]["rows"]
+    gold = None
+    if rows[0].get("gold") is not None:
+        means = [by_prompt([r["gold"] for r in e["rows"]], [r["key"] for r in e["rows"]]) for e in graded]
+        gold = {"keys": means[0][1], "gold": [mean_G.tolist() for mean_G, _ in means]}
     curve: Row = {
         "points": [_point(e["step"], e["rows"], config) for e in graded],
         "best_of_n": _best_of_n(best_of, config),
+        "by_prompt": gold,
         "gold_name": gold_of(judge)[1],
         "simulated": isinstance(judge, Simulated),
     }
@@ -120,6 +148,8 @@ def judge_round(
     config: Evaluate,
     judge: JudgeConfig | None,
     extras: Extras = Extras(),
+    beyond: Sequence[Row] = (),
+    more: Sequence[Finding] = (),
 ) -> tuple[list[Finding], Row]:
     """Write curve.json, samples.jsonl and findings.json of a round; return the findings and the curve.
 
@@ -127,13 +157,17 @@ def judge_round(
         evaluations: {step, rows} with rows of held-out samples; the first is SFT, the last the final policy.
         best_of: rows of SFT samples with ``proxy``, the same number for each prompt.
         extras: what lets more questions be asked.
+        beyond: evaluations after the final policy's, where a stop rule chose an earlier one: on the curve.
+        more: findings that were made elsewhere.
     """
+    beyond = [e | {"rows": _graded(e["rows"], judge)} for e in beyond]
     evaluations = [e | {"rows": _graded(e["rows"], judge)} for e in evaluations]
     best_of = _graded(best_of, judge)
-    curve = _write_curve(folder, evaluations, best_of, config, judge)
+    curve = _write_curve(folder, [*evaluations, *beyond], best_of, config, judge)
     base, policy = evaluations[0]["rows"], evaluations[-1]["rows"]
     findings = _findings(evaluations, base, policy, config, curve["gold_name"])
-    findings += further_findings(evaluations, best_of, config, extras.score, extras.latents, extras.fresh)
+    findings += further_findings(evaluations, best_of, config, *extras)
+    findings += more
     samples = [
         {"prompt": b["prompt"], "key": b["key"], "sft": _sample(b), "policy": _sample(p)}
         for b, p in zip(base, policy, strict=True)
@@ -168,10 +202,56 @@ def rule_evaluations(
         }
         if rows[0].get("members") is not None:  # worst case of the members
             scores["pessimistic"] = by_prompt([min(row["members"]) for row in rows], keys)[0].tolist()
+        if evaluation.get("labelled") is not None:
+            scores["labelled"] = evaluation["labelled"]
         found = {finding.name: finding for finding in findings[place]} if findings else {}
         kl = float(np.mean([row["kl"] for row in rows]))
         out.append(Evaluation(evaluation["step"], kl, scores, found))
     return out
+
+
+def alarm_findings(
+    base: Sequence[Row], rows: Sequence[Row], names: Sequence[str], config: Evaluate
+) -> list[Finding]:
+    """The named findings of an evaluation against SFT; none of them reads gold.
+
+    An evaluation may have fewer samples of a prompt than SFT: SFT's first ones are then taken.
+    """
+    left: dict[str, int] = {}
+    for row in rows:
+        left[row["key"]] = left.get(row["key"], 0) + 1
+    paired = []
+    for row in base:
+        if left.get(row["key"], 0):
+            left[row["key"]] -= 1
+            paired.append(row)
+    found: list[Finding] = []
+    if set(names) & {"length_shift", "length_share", "repetition_shift", "diversity_shift"}:
+        found += _shifts(paired, rows, [row["key"] for row in paired], {"samples": config.bootstrap})
+    kept = [{"step": 0, "rows": paired}, {"step": 1, "rows": rows}]
+    found += further_findings(kept, [], config, only=names)
+    return [finding for finding in found if finding.name in names]
+
+
+def _column(rows: Sequence[Row], field: str) -> list[Any]:
+    return [row[field] for row in rows]
+
+
+def _shifts(base: Sequence[Row], policy: Sequence[Row], keys: Sequence[str], options: Any) -> list[Finding]:
+    """What moved in the answers themselves."""
+    return [
+        length_shift(_column(base, "tokens"), _column(policy, "tokens"), keys, **options),
+        length_share(
+            _column(base, "proxy"),
+            _column(policy, "proxy"),
+            _column(base, "tokens"),
+            _column(policy, "tokens"),
+            keys,
+            **options,
+        ),
+        repetition_shift(_column(base, "text"), _column(policy, "text"), keys, **options),
+        diversity_shift(_column(base, "text"), _column(policy, "text"), keys),
+    ]
 
 
 def _findings(
@@ -181,20 +261,17 @@ def _findings(
     has_gold = name is not None
     options: Any = {"samples": config.bootstrap}
 
-    def column(rows: Sequence[Row], field: str) -> list[Any]:
-        return [row[field] for row in rows]
-
     def matrix(field: str) -> Any:
         return np.array(
-            [by_prompt(column(e["rows"], field), column(e["rows"], "key"))[0] for e in evaluations]
+            [by_prompt(_column(e["rows"], field), _column(e["rows"], "key"))[0] for e in evaluations]
         )
 
-    kl = [float(np.mean(column(e["rows"], "kl"))) for e in evaluations]
+    kl = [float(np.mean(_column(e["rows"], "kl"))) for e in evaluations]
     label = name or "gold"
     return [
         win_rate(
-            column(policy, "gold") if has_gold else None,
-            column(base, "gold") if has_gold else None,
+            _column(policy, "gold") if has_gold else None,
+            _column(base, "gold") if has_gold else None,
             keys,
             gold_name=label,
             **options,
@@ -206,17 +283,7 @@ def _findings(
             gold_name=label,
             **options,
         ),
-        length_shift(column(base, "tokens"), column(policy, "tokens"), keys, **options),
-        length_share(
-            column(base, "proxy"),
-            column(policy, "proxy"),
-            column(base, "tokens"),
-            column(policy, "tokens"),
-            keys,
-            **options,
-        ),
-        repetition_shift(column(base, "text"), column(policy, "text"), keys, **options),
-        diversity_shift(column(base, "text"), column(policy, "text"), keys),
+        *_shifts(base, policy, keys, options),
     ]
 
 

@@ -6,7 +6,7 @@ that says why, and never the end of a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from accord.diagnostics.ensemble_spread import ensemble_spread
 from accord.diagnostics.entropy import entropy_shift
 from accord.diagnostics.mode_collapse import mode_collapse
 from accord.diagnostics.on_policy import on_policy_accuracy
-from accord.diagnostics.policy_probes import policy_probes, probe_changes
+from accord.diagnostics.policy_probes import Changes, policy_probes, probe_changes
 from accord.diagnostics.probe_figures import Probed, ScoreResponses
 from accord.diagnostics.split_half import split_half, split_half_selection
 from accord.diagnostics.statistics import by_prompt
@@ -29,7 +29,6 @@ from accord.diagnostics.style_features import FEATURES, style_features
 from accord.records import BadInput, Finding, Prompt, Response, content_hash
 
 Row = dict[str, Any]
-PROBED = 200  # answers of each side that edits are tried on: eleven edits, each scored anew
 
 
 class Latents(NamedTuple):
@@ -37,6 +36,25 @@ class Latents(NamedTuple):
 
     base_NH: Any
     policy_MH: Any
+
+
+class ProbeSides(NamedTuple):
+    """What edits did to the scores of SFT's and of the policy's answers, by the probe's name."""
+
+    sft: Mapping[str, Changes]
+    policy: Mapping[str, Changes]
+
+
+class SecondModel(NamedTuple):
+    """The reward model behind the rows' ``other_half``.
+
+    Attributes:
+        pairs: what it learned from, in words.
+        unusable: why its scores say nothing, as a sentence without a full stop; empty where they do.
+    """
+
+    pairs: str = "the other half of the pairs"
+    unusable: str = ""
 
 
 class FreshLabels(NamedTuple):
@@ -74,35 +92,38 @@ def further_findings(
     evaluations: Sequence[Row],
     best_of: Sequence[Row],
     config: Evaluate,
-    score: ScoreResponses | None = None,
+    probes: ProbeSides | None = None,
     latents: Latents | None = None,
     fresh: FreshLabels | None = None,
+    second: SecondModel = SecondModel(),
+    only: Sequence[str] | None = None,
 ) -> list[Finding]:
-    """All that can be asked of what there is; see ``evidence.judge_round`` for the arguments."""
+    """All that can be asked of what there is, or ``only`` the named; see ``evidence.judge_round``."""
     base, policy = evaluations[0]["rows"], evaluations[-1]["rows"]
     options: Any = {"samples": config.bootstrap}
     asked: list[tuple[str, Callable[[], Finding]]] = []
 
     def ask(name: str, question: Callable[[], Finding]) -> None:
-        asked.append((name, question))
+        if only is None or name in only:
+            asked.append((name, question))
 
-    if _has(base, policy, "other_half"):
-        ask("split_half", lambda: _split_half(evaluations, options))
-    if best_of and best_of[0].get("other_half") is not None:
+    if _has(base, policy, "other_half") or second.unusable:
+        ask("split_half", lambda: _split_half(evaluations, second, options))
+    if best_of and best_of[0].get("halves") is not None:
         ask("split_half_selection", lambda: _selection(best_of, options))
     if _has(base, policy, "members"):
         ask("ensemble_spread", lambda: _ensemble(base, policy, options))
     if fresh is not None:
         ask("on_policy_accuracy", lambda: _fresh(fresh, options))
-    ask("drift", lambda: _drift(classifier_drift, base, policy, latents, options))
-    ask("drift", lambda: _drift(mmd_drift, base, policy, latents, {}))
+    ask("classifier_drift", lambda: _drift(classifier_drift, base, policy, latents, options))
+    ask("mmd_drift", lambda: _drift(mmd_drift, base, policy, latents, {}))
     if latents is not None:  # distance in words says little about where a reward model has been
         ask("latent_outliers", lambda: _drift(latent_outliers, base, policy, latents, options))
     if _has(base, policy, "entropy"):
         ask("entropy_shift", lambda: _entropy(base, policy, options))
     ask("style_reliance", lambda: _style(base, policy, options))
-    if score is not None:
-        ask("policy_probes", lambda: _probes(base, policy, score, options))
+    if probes is not None:
+        ask("policy_probes", lambda: policy_probes(probes.sft, probes.policy, **options))
     ask("mode_collapse", lambda: _sameness(base, policy))
     return [_answered(name, question) for name, question in asked]
 
@@ -123,20 +144,23 @@ def _column(rows: Sequence[Row], field: str, places: Sequence[int] | None = None
     return [rows[i][field] for i in (range(len(rows)) if places is None else places)]
 
 
-def _split_half(evaluations: Sequence[Row], options: Any) -> Finding:
+def _split_half(evaluations: Sequence[Row], second: SecondModel, options: Any) -> Finding:
+    if second.unusable:
+        raise BadInput(second.unusable)
+
     def matrix(field: str) -> Any:
         return np.array(
             [by_prompt(_column(e["rows"], field), _column(e["rows"], "key"))[0] for e in evaluations]
         )
 
     kl = [max(0.0, float(np.mean(_column(e["rows"], "kl")))) for e in evaluations]
-    return split_half(kl, matrix("proxy"), matrix("other_half"), **options)
+    return split_half(kl, matrix("proxy"), matrix("other_half"), other_pairs=second.pairs, **options)
 
 
 def _selection(best_of: Sequence[Row], options: Any) -> Finding:
     width = sum(1 for row in best_of if row["key"] == best_of[0]["key"])
-    halves = [np.array(_column(best_of, field)).reshape(-1, width) for field in ("proxy", "other_half")]
-    return split_half_selection(*halves, **options)
+    first_PK, second_PK = np.array(_column(best_of, "halves")).T.reshape(2, -1, width)
+    return split_half_selection(first_PK, second_PK, **options)
 
 
 def _ensemble(base: Sequence[Row], policy: Sequence[Row], options: Any) -> Finding:
@@ -185,14 +209,18 @@ def _style(base: Sequence[Row], policy: Sequence[Row], options: Any) -> Finding:
     )
 
 
-def _probes(base: Sequence[Row], policy: Sequence[Row], score: ScoreResponses, options: Any) -> Finding:
-    """Edits that destroy are tried on the answer of a pair that the reward model itself calls the better
-    one.
+def probe_sides(base: Sequence[Row], policy: Sequence[Row], score: ScoreResponses, limit: int) -> ProbeSides:
+    """Edits tried on at most ``limit`` answers of each side, to the same prompts.
+
+    Edits that destroy are tried on the answer of a pair that the reward model itself calls the better one.
+
+    Raises:
+        BadInput: SFT's scores do not vary, or there is no answer.
     """
-    kept = at_most(base, PROBED)
+    kept = at_most(base, limit)
     deviation = float(np.std(_column(base, "proxy"), ddof=1)) if len(base) > 1 else 0.0
 
-    def side(rows: Sequence[Row], others: Sequence[Row]) -> Any:
+    def side(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, Changes]:
         items = [
             Probed(
                 Prompt.from_json(rows[i]["prompt"]),
@@ -203,7 +231,7 @@ def _probes(base: Sequence[Row], policy: Sequence[Row], score: ScoreResponses, o
         ]
         return probe_changes(items, score, deviation=deviation, reads_end=False)
 
-    return policy_probes(side(base, policy), side(policy, base), **options)
+    return ProbeSides(side(base, policy), side(policy, base))
 
 
 def _sameness(base: Sequence[Row], policy: Sequence[Row]) -> Finding:

@@ -5,7 +5,7 @@ Left out on purpose: reward whitening by default, dropout, generation settings o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from accord import models
@@ -28,10 +28,16 @@ def train(
     *,
     samples: int = 2,
     curve_samples: int = 1,
+    sft_rows: Sequence[dict[str, Any]] | None = None,
+    stop: Callable[[Sequence[dict[str, Any]]], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Optimise ``trainer.policy`` in place. Returns the evaluations: step and rows of held-out samples.
 
     Step 0 is the SFT policy itself, the last one the final policy.
+
+    Args:
+        sft_rows: the SFT policy's rows, where the policy starts from another one.
+        stop: asked with the evaluations so far after each of them; True ends training there.
 
     Raises:
         BadInput: fewer prompts than a step needs.
@@ -45,8 +51,9 @@ def train(
             " give more prompts or lower online.prompts_per_step"
         )
     encoded = [models.encode_prompt(trainer.tokenizer, p) for p in prompts]
+    start = [] if sft_rows is None else [{"step": 0, "rows": list(sft_rows)}]
     done, state, extra = work.resume()
-    evaluations: list[dict[str, Any]] = list(extra.get("evaluations", []))
+    evaluations: list[dict[str, Any]] = list(extra.get("evaluations", start))
     guard = Guard(trainer, work)
     if done:
         trainer.load(state["trainer"])
@@ -54,17 +61,19 @@ def train(
     progress = work.progress(config.steps, done)
     per_epoch = len(prompts) // config.prompts_per_step
 
-    def evaluate(step: int) -> None:
+    def evaluate(step: int) -> bool:
+        """Whether to stop here."""
         if any(e["step"] == step for e in evaluations):
-            return
+            return False
         k = samples if step in (0, config.steps) else curve_samples
         seed = stream_seed(work.seed, "evaluate", work.round, step)
         with progress.aside(left=-(-(config.steps - step) // config.evaluate_every)):
             evaluations.append({"step": step, "rows": trainer.evaluate(test_prompts, k, seed)})
+            return stop is not None and stop(evaluations)
 
     for step in range(done, config.steps):
-        if step % config.evaluate_every == 0:
-            evaluate(step)
+        if step % config.evaluate_every == 0 and evaluate(step):
+            return evaluations
         order = permutation(len(prompts), work.seed, "prompts", work.round, step // per_epoch)
         first = step % per_epoch * config.prompts_per_step
         chosen = order[first : first + config.prompts_per_step]

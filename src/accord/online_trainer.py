@@ -54,6 +54,7 @@ class OnlineTrainer:
         critic: a model like the reward model with one output; needed by PPO.
         others: scorers that are summed with it, those of ``config.rewards``.
         constrained: the scorer of ``config.constraint``.
+        reference: the model that the KL is to, where it is not the policy as it is given here.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class OnlineTrainer:
         critic: Any | None = None,
         others: Sequence[WeightedScorer] = (),
         constrained: Scorer | None = None,
+        reference: Any | None = None,
         seed: int = 0,
     ) -> None:
         self.policy, self.tokenizer, self.config, self.seed = policy, tokenizer, config, seed
         self.sampler = LocalSampler(policy, models.end_tokens(policy, tokenizer))
         base, start = towers.base_of(policy), models.trunk_layers(policy, config.weights)
-        self.reference = Reference(policy, config.weights, start)
+        self.reference = Reference(policy, config.weights, start, reference)
         parameters = models.select_weights(policy, config.weights, seed)
         self.tower = Tower(base, start)
         self.average = (
@@ -265,7 +267,7 @@ class OnlineTrainer:
     def _logps_of(
         self, tower: Tower, model: Any, packed: Packed, trunk_TH: Tensor | None, *, entropy: bool = False
     ) -> tuple[Tensor, Tensor]:
-        hidden_TH = tower.hidden(packed, trunk_TH)
+        hidden_TH = tower.hidden(packed, trunk_TH if tower.start else None)
         return tensors.head_logps(
             hidden_TH[packed.predictor_R],
             towers.head_of(model),

@@ -25,34 +25,47 @@ from accord import (
     config,
     direct_round,
     evidence,
-    formats,
     models,
     online,
     preflight,
     report,
     reward_sources,
     reward_stage,
+    round_evidence,
     self_tests,
     sft,
+    towers,
 )
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
 from accord.disk import require_free
+from accord.equal_label_control import control_findings, margins_of
 from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
+from accord.fresh_labels import fresh_margins, fresh_pairs
 from accord.inputs import Inputs, read_inputs
-from accord.judging import SimulatedAnnotators, judge_from, label_source
+from accord.judging import judge_from
+from accord.labelled_checkpoints import labeller
 from accord.metrics import MetricsLog
-from accord.records import Comparison, Finding, Pair, Prompt, is_person, write_jsonl
+from accord.records import BadInput, Comparison, Finding, Pair, Prompt, WaitingForLabels, write_jsonl
+from accord.round_labels import counted_labels, prompts_tested_on, sides_of, source_of_labels
+from accord.round_lineage import write_lineage
 from accord.run_folder import clear, only_one, write_lock
 from accord.scoring.loading import load_scorer
 from accord.scoring.reward_model import RewardModelScorer
+from accord.selection import Selector
 from accord.stability import PolicyExploded
+from accord.stopping import StopWatch, stop_finding
 from accord.store import LabelStore
 from accord.streams import stream_seed
+from accord.towers import Tower
 from accord.workspace import Workspace
 
 logger = logging.getLogger("accord")
 Until = Literal["sft", "reward", "evidence"]
+# Questions that are asked of a finished policy: another answer to them needs no other policy.
+ASKED_AFTERWARDS = {"split_half", "probed_answers", "fresh_pairs"}
+CHOICE = {"strategy", "random_share", "members"}  # of `collect`: without labels they change nothing
+ROWS = "rows with ids and entropy"  # what evaluations.json holds; older ones are made again
 
 
 @dataclass
@@ -65,6 +78,15 @@ class Result:
     reward: dict[str, Any] = field(default_factory=dict)
     curve: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """A finished policy: where it lies, its content key, and the name that its samples carry."""
+
+    folder: Path
+    key: str
+    name: str
 
 
 @dataclass
@@ -89,6 +111,7 @@ class _Running:
         order = [("sft", 0)] + [(name, r) for r in range(self.run.rounds) for name in names]
         each = {n: s / (1 if n == "sft" else self.run.rounds) for n, s in self.expected.items()}
         kinds = {"sft": "sft", "pairs": "collect", "reward": "reward", "policy": "optimize"}
+        kinds |= {"evidence": "evidence"}
         made = [(kinds[s["stage"].split("/")[-1]], s["seconds"]) for s in self.stages if not s["cached"]]
         known = [(seconds, each[name]) for name, seconds in made if each.get(name)]
         factor = sum(m for m, _ in known) / sum(e for _, e in known) if known else 1.0
@@ -224,24 +247,35 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
     if until == "sft":
         return result
 
-    policy_folder, policy_key, policy_name = sft_folder, sft_key, "sft"
+    policy_folder, policy_key, policy_name, reward_key = sft_folder, sft_key, "sft", ""
+    held_out = {p.key for p in inputs.test_prompts} | {c.prompt.key for c in inputs.test_comparisons}
     all_labels: list[Comparison] = list(inputs.comparisons)
     sampled: list[Pair] = []
+    newer = _Policy(sft_folder, sft_key, "sft")  # whose samples this round compares; older: the last round
+    fresh_labels: list[Comparison] = []
     with LabelStore(out / "labels.db") as store:
         for round in range(run.rounds):
             folder = out / f"round-{round}"
             folder.mkdir(exist_ok=True)
+            pairs: list[Pair] = []
             # 2. Samples of the newest policy, and 3. people's (or simulated) comparisons of them.
             labels_key = checkpoints.key("file labels", [c.to_json() for c in inputs.comparisons])
             if run.judge is not None and not (round == 0 and inputs.comparisons):
                 pairs = _collect(
-                    running, round, policy_folder, policy_key, policy_name, tokenizer, dtype, train_prompts
-                )
+                    running, round, policy_folder, policy_key, policy_name, tokenizer, dtype, train_prompts,
+                    all_labels, sft_folder,
+                )  # fmt: skip
                 judge_from(run.judge, seed=run.seed, run_folder=out).label(pairs, store)
                 sampled += pairs
-            all_labels = list(inputs.comparisons) + _labels(running, store, round, sampled)
+            sampled_from = policy_name if pairs else None
+            labels_before, older, fresh_before = all_labels, newer, fresh_labels
+            newer = _Policy(policy_folder, policy_key, policy_name)
+            all_labels = list(inputs.comparisons)
+            all_labels += counted_labels(run, out, store, range(round + 1), sampled, held_out=held_out)
             labels_key = checkpoints.key("labels", [c.to_json() for c in all_labels])
-            # 4. Reward model on all labels so far, from the SFT trunk.
+            # 4. Reward model on all labels so far, from the SFT trunk (or the last one, where asked for).
+            warm = round > 0 and run.between_rounds.reward_from == "previous"
+            reward_start = out / f"round-{round - 1}" / "reward" if warm else None
             reward_key = checkpoints.key(
                 "reward",
                 sft_key,
@@ -250,29 +284,45 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 round,
                 limits,
                 [c.to_json() for c in inputs.test_comparisons],
+                reward_key if warm else None,
             )
             result.reward = _reward(
-                running, round, sft_folder, tokenizer, dtype, all_labels, inputs, reward_key, limits
-            )
+                running, round, sft_folder, tokenizer, dtype, all_labels, inputs, reward_key, limits,
+                reward_start,
+            )  # fmt: skip
             if until == "reward":
                 return result
             if run.direct is None:  # a direct method is measured by it, and not trained against it
                 reward_stage.require_accepted(run, folder / "reward")
-            # 5. RL from SFT against it, and best-of-n as the reference point.
+            # 5. RL from SFT against it (or on from the last policy), and best-of-n as the reference point.
+            onward = round > 0 and run.between_rounds.policy_from == "previous"
+            policy_start = policy_folder if onward else sft_folder
+            policy_from = policy_name if onward else "sft"
             policy_key = checkpoints.key(
                 "policy",
+                policy_key if onward else None,
+                run.stop.model_dump(mode="json"),
                 reward_key,
                 run.policy_stage[1].model_dump(mode="json"),
                 [[a.prompt.to_json(), a.text, a.good] for a in inputs.answers],
-                run.evaluate.model_dump(mode="json"),
+                run.evaluate.model_dump(mode="json", exclude=ASKED_AFTERWARDS),
+                ROWS,
                 [(p.key, p.to_json()) for p in train_prompts],
                 [(p.key, p.to_json()) for p in test_prompts],
             )
-            learned: list[Finding] = []
+            training, test = sides_of(run, all_labels, inputs.test_comparisons)
+            write_lineage(
+                folder, training, test, sampled_from=sampled_from,
+                chosen_by=_chosen_by(out, round) if pairs else None,
+                reward_from=f"round-{round - 1}" if warm else "sft", policy_from=policy_from,
+                keys={"sft": sft_key, "reward": reward_key, "policy": policy_key},
+            )  # fmt: skip
+            beyond: list[dict[str, Any]] = []
             if run.policy_stage[0] == "online":
-                evaluations, best_of = _optimise(
-                    running, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key
-                )
+                evaluations, best_of, beyond, learned = _optimise(
+                    running, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key,
+                    policy_start, test,
+                )  # fmt: skip
             else:  # or from the pairs themselves, or from the best of SFT's own samples
                 material = direct_round.material(run, all_labels, inputs, train_prompts, test_prompts)
                 evaluations, best_of, learned = _learn_directly(
@@ -280,11 +330,34 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
                 )
             policy_folder, policy_name = folder / "policy", f"round-{round}"
             # 6. Evidence: the first reader of gold besides the judge.
+            measured = _measure(
+                running, round, sft_folder, tokenizer, dtype, all_labels, inputs, evaluations, best_of,
+                checkpoints.key(
+                    "evidence",
+                    policy_key,
+                    run.evaluate.model_dump(mode="json", exclude={"fresh_pairs"}),
+                    limits,
+                ),
+            )  # fmt: skip
+            fresh, waiting = None, None
+            try:
+                fresh_labels = _fresh(running, round, evaluations[-1]["rows"], policy_name, store)
+                fresh = fresh_margins(fresh_labels, evaluations[-1]["rows"], measured.deviation)
+            except WaitingForLabels as error:  # what can be said without them is said first
+                waiting = error
+            evaluations, best_of = round_evidence.with_second_models(measured, evaluations, best_of)
+            extras = round_evidence.extras_of(measured, fresh)
             result.findings, result.curve = evidence.judge_round(
-                folder, evaluations, best_of, run.evaluate, run.judge
+                folder, evaluations, best_of, run.evaluate, run.judge, extras, beyond, learned
             )
-            if learned:
-                result.findings += learned
+            if waiting is not None:
+                raise waiting
+            # 7. The control, where asked for: as many labels, spent on the older policy's samples.
+            if run.equal_label_control and pairs and round:
+                result.findings += _control(
+                    running, round, sft_folder, sft_key, tokenizer, dtype, older, labels_before, len(pairs),
+                    fresh_before, inputs, train_prompts, test_prompts, evaluations, held_out,
+                )  # fmt: skip
                 evidence.write_findings(folder, result.findings)
     shutil.rmtree(out / "unfinished", ignore_errors=True)
     result.seconds = time.time() - began
@@ -329,11 +402,20 @@ def _collect(
     tokenizer: Any,
     dtype: torch.dtype,
     prompts: Sequence[Prompt],
+    labels: Sequence[Comparison],
+    sft_folder: Path,
 ) -> list[Pair]:
+    """Pairs of the newest policy's answers; ``labels`` so far say which, where a strategy is asked for."""
     run, name = running.run, f"round-{round}/pairs"
     settings = run.collect
+    chooses = settings.strategy != "random" and bool(labels)
     key = checkpoints.key(
-        "pairs", policy_key, settings.model_dump(mode="json"), [(p.key, p.to_json()) for p in prompts], round
+        "pairs",
+        policy_key,
+        settings.model_dump(mode="json", exclude=set() if chooses else CHOICE),
+        [(p.key, p.to_json()) for p in prompts],
+        round,
+        [c.to_json() for c in labels] if chooses else None,
     )
     folder = running.out / name
 
@@ -341,18 +423,39 @@ def _collect(
         work = Workspace("collect", run.seed, round, log=running.log, quiet=running.quiet)
         model = models.load_policy(policy_folder, dtype)
         origin = {"run": run.name, "model": run.model.path}
-        pairs = collect(model, tokenizer, prompts, settings, work, policy_name, origin)
+        note: str = settings.strategy
+        choose = None
+        if chooses:
+            limits = {"max_prompt": run.data.max_prompt_tokens, "max_response": run.data.max_response_tokens}
+            tested = set() if run.data.test_comparisons else prompts_tested_on(run, labels, prompts, round)
+            try:
+                choose = Selector(
+                    sft_folder, tokenizer, dtype, labels, settings, tested, limits, run.seed, round
+                )
+            except BadInput as error:
+                note = f"random, because {error}"
+        elif settings.strategy != "random":
+            note = "random, because there are no labels to choose by yet"
+        if note != settings.strategy:
+            logger.warning("round %d: pairs are chosen at %s", round, note)
+        pairs = collect(model, tokenizer, prompts, settings, work, policy_name, origin, choose)
 
         def write(target: Path) -> None:
             (target / "pairs.jsonl").write_text(write_jsonl(p.to_json() for p in pairs), encoding="utf-8")
 
-        checkpoints.commit(folder, write, manifest={"key": key, "policy": policy_name})
+        manifest = {"key": key, "policy": policy_name, "chosen_by": note}
+        checkpoints.commit(folder, write, manifest=manifest)
 
     running.stage(name, key, make)
     # Not splitlines: a sample may hold U+2028 or U+0085, which JSON leaves as they are.
     lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").split("\n")
     shutil.copyfile(folder / "pairs.jsonl", folder.parent / "pairs.jsonl")
     return [Pair.from_json(json.loads(line)) for line in lines if line]
+
+
+def _chosen_by(out: Path, round: int) -> str:
+    document = checkpoints.read_commit(out / f"round-{round}" / "pairs")
+    return str(document["manifest"].get("chosen_by", "random")) if document else "random"
 
 
 def _reward(
@@ -365,23 +468,18 @@ def _reward(
     inputs: Inputs,
     key: str,
     limits: dict[str, int],
+    start: Path | None = None,
 ) -> dict[str, Any]:
+    """The round's reward model and its card; ``start`` is the model that it is trained further from."""
     run, name = running.run, f"round-{round}/reward"
     folder, settings = running.out / name, run.reward
 
     def make() -> None:
-        if inputs.test_comparisons:
-            training, test = list(labels), list(inputs.test_comparisons)
-        else:
-            # A stream of its own: the prompts were split by hash already, the same hash would leave none.
-            seed = stream_seed(run.seed, "reward split")
-            split = formats.split_by_prompt(labels, settings.test_fraction, seed=seed)
-            training, test = list(split[0]), list(split[1])
+        training, test = sides_of(run, labels, inputs.test_comparisons)
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
         bases = reward_stage.bases_of(run, sft_folder, tokenizer)
-        reward_stage.make(
-            run, round, folder, bases, dtype, training, test, work, _label_source(run, labels), **limits
-        )
+        source = source_of_labels(run, labels)
+        reward_stage.make(run, round, folder, bases, dtype, training, test, work, source, start, **limits)
 
     running.stage(name, key, make, settings.weights)
     card: dict[str, Any] = json.loads((folder / "accord_reward.json").read_text(encoding="utf-8"))
@@ -397,9 +495,11 @@ def _optimise(
     train_prompts: Sequence[Prompt],
     test_prompts: Sequence[Prompt],
     key: str,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The policy, the evaluations on the way, and SFT's samples for best-of-n, all scored by the reward
-    model.
+    start_folder: Path,
+    test_labels: Sequence[Comparison],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]], list[Finding]]:
+    """The policy; the evaluations up to it, and SFT's samples for best-of-n, all scored by the reward model;
+    the evaluations beyond it, and what was decided, where there are stop rules.
     """
     run, out = running.run, running.out
     settings, name = run.online, f"round-{round}/policy"
@@ -414,7 +514,8 @@ def _optimise(
         if settings.algorithm == "ppo":
             reward = scorer.model if isinstance(scorer, RewardModelScorer) else None
             critic = online.new_critic(settings.critic_start, reward, str(sft_folder), tokenizer, dtype)
-        policy = models.load_policy(sft_folder, dtype)
+        policy = models.load_policy(start_folder, dtype)
+        onward = start_folder != sft_folder
         self_tests.insist(
             [
                 *self_tests.tokens(policy, tokenizer),
@@ -430,16 +531,23 @@ def _optimise(
             critic=critic,
             others=reward_sources.others(settings.rewards),
             constrained=reward_sources.constrained(settings.constraint),
+            reference=models.load_policy(sft_folder, dtype) if onward else None,
             seed=stream_seed(run.seed, "round", round),
         )
-        best_of: list[dict[str, Any]] = []
-
-        def sample_best_of() -> None:  # the policy still is SFT
-            asked = test_prompts[: run.evaluate.best_of_prompts]
-            seed = stream_seed(run.seed, "best of n", round)
-            best_of.extend(trainer.evaluate(asked, run.evaluate.best_of, seed))
-
-        sample_best_of()
+        start, first = trainer, None
+        if onward:  # evidence compares with SFT, whatever the policy starts from
+            start = online.OnlineTrainer(
+                models.load_policy(sft_folder, dtype), tokenizer, trainer.scorer,
+                settings.model_copy(update={"algorithm": "rloo"}),
+            )  # fmt: skip
+            seed = stream_seed(run.seed, "evaluate", round, 0)
+            first = start.evaluate(test_prompts, run.evaluate.samples_per_prompt, seed)
+        watch = _watch(running, round, sft_folder, tokenizer, dtype, policy, test_labels)
+        # The policy, or its stand-in, still is SFT.
+        asked = test_prompts[: run.evaluate.best_of_prompts]
+        seed = stream_seed(run.seed, "best of n", round)
+        best_of = start.evaluate(asked, run.evaluate.best_of, seed)
+        del start
         try:
             evaluations = online.train(
                 trainer,
@@ -448,14 +556,31 @@ def _optimise(
                 work,
                 samples=run.evaluate.samples_per_prompt,
                 curve_samples=run.evaluate.curve_samples_per_prompt,
+                sft_rows=first,
+                stop=watch,
             )
         except PolicyExploded as error:
             if error.kept:
                 _save(policy, tokenizer, out / f"{name}-last-healthy", key, {"stopped": str(error)})
             raise
 
+        beyond: list[dict[str, Any]] = []
+        finding: dict[str, Any] | None = None
+        if watch is not None and watch.decision is not None:  # the best checkpoint by the rules is the result
+            best = watch.decision.best_step
+            finding = stop_finding(watch.decision, evaluations[-1]["step"], settings.steps).to_json()
+            if best != settings.steps:
+                watch.restore(best)
+                beyond = [e for e in evaluations if e["step"] > best]
+                seed = stream_seed(run.seed, "chosen checkpoint", round)
+                rows = trainer.evaluate(test_prompts, run.evaluate.samples_per_prompt, seed)
+                evaluations = [e for e in evaluations if e["step"] < max(1, best)]
+                evaluations.append({"step": best, "rows": rows})
+            watch.forget()
+
         def write(target: Path) -> None:
-            rows = json.dumps({"evaluations": evaluations, "best_of": best_of}, ensure_ascii=False)
+            made = {"evaluations": evaluations, "best_of": best_of, "beyond": beyond, "stopped": finding}
+            rows = json.dumps(made, ensure_ascii=False)
             (target / "evaluations.json").write_text(rows, encoding="utf-8")
 
         checkpoints.commit(rollouts, write, manifest={"key": key})
@@ -466,7 +591,154 @@ def _optimise(
         checkpoints.discard(out / name)
     running.stage(name, key, make, settings.weights)
     found = json.loads((rollouts / "evaluations.json").read_text(encoding="utf-8"))
-    return found["evaluations"], found["best_of"]
+    stopped = [Finding(**found["stopped"])] if found["stopped"] else []
+    return found["evaluations"], found["best_of"], found["beyond"], stopped
+
+
+def _watch(
+    running: _Running,
+    round: int,
+    sft_folder: Path,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    policy: Any,
+    test_labels: Sequence[Comparison],
+) -> StopWatch | None:
+    """The recipe's stop rules with what they read; None without rules."""
+    run = running.run
+    rules = run.stop.rules
+    if not rules:
+        return None
+    folder = running.out / "unfinished" / f"round-{round}-checkpoints"
+    other_half = None
+    if any(rule.rule == "turned_down" and rule.score == "other_half" for rule in rules):
+        limits = {"max_prompt": run.data.max_prompt_tokens, "max_response": run.data.max_response_tokens}
+        tower = Tower(towers.base_of(models.load_policy(sft_folder, dtype)))
+        other_half = round_evidence.HeldOutScorer(
+            tower, tokenizer, test_labels, limits, run.evaluate.bootstrap
+        )
+    labelled = None
+    if any(rule.rule == "predicted_peak" for rule in rules):
+        labelled = labeller(run, running.out, folder, round)
+    looks = run.online.steps // run.online.evaluate_every + 1
+    return StopWatch(
+        run.stop, folder, policy, run.evaluate, looks, run.seed, other_half=other_half, labelled=labelled
+    )
+
+
+def _measure(
+    running: _Running,
+    round: int,
+    sft_folder: Path,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    labels: Sequence[Comparison],
+    inputs: Inputs,
+    evaluations: Sequence[dict[str, Any]],
+    best_of: Sequence[dict[str, Any]],
+    key: str,
+) -> round_evidence.Measured:
+    """What the evidence needs of models, kept so that a finished run reads it in seconds."""
+    run, name = running.run, f"round-{round}/evidence"
+    folder = running.out / name
+    limits = {"max_prompt": run.data.max_prompt_tokens, "max_response": run.data.max_response_tokens}
+
+    def make() -> None:
+        training, test = sides_of(run, labels, inputs.test_comparisons)
+        reward_folder = running.out / f"round-{round}" / "reward"
+        found = round_evidence.measure(
+            sft_folder, reward_folder, tokenizer, dtype, evaluations, best_of, training, test, run.evaluate,
+            limits, run.online.ensemble, run.online.criteria_weights,
+        )  # fmt: skip
+        checkpoints.commit(folder, lambda target: round_evidence.write(target, found), manifest={"key": key})
+
+    running.stage(name, key, make)
+    return round_evidence.read(folder)
+
+
+def _fresh(
+    running: _Running,
+    round: int,
+    rows: Sequence[dict[str, Any]],
+    policy_name: str,
+    store: LabelStore,
+) -> list[Comparison]:
+    """Fresh labels of the final policy's samples; none where none are asked for.
+
+    Raises:
+        WaitingForLabels: people have to label them first.
+    """
+    run, out = running.run, running.out
+    if not run.evaluate.fresh_pairs or run.judge is None:
+        return []
+    pairs = fresh_pairs(rows, run.evaluate.fresh_pairs, policy_name, round)
+    text = write_jsonl(pair.to_json() for pair in pairs)
+    (out / f"round-{round}" / "fresh_pairs.jsonl").write_text(text, encoding="utf-8")
+    judge_from(run.judge, seed=run.seed, run_folder=out, pairs_file="fresh_pairs.jsonl").label(pairs, store)
+    wanted = {pair.id for pair in pairs}
+    labels = counted_labels(run, out, store, [round], pairs)
+    return [one for one in labels if one.pair.id in wanted]
+
+
+def _control(
+    running: _Running,
+    round: int,
+    sft_folder: Path,
+    sft_key: str,
+    tokenizer: Any,
+    dtype: torch.dtype,
+    older: _Policy,
+    labels_before: Sequence[Comparison],
+    budget: int,
+    fresh: Sequence[Comparison],
+    inputs: Inputs,
+    train_prompts: Sequence[Prompt],
+    test_prompts: Sequence[Prompt],
+    evaluations: Sequence[dict[str, Any]],
+    held_out: set[str],
+) -> list[Finding]:
+    """The round once more, with as many labels of the ``older`` policy's samples, in a folder of its own.
+
+    Args:
+        fresh: labels of the newer policy's held-out samples, by which both reward models are judged.
+    """
+    run, out = running.run, running.out / "control"
+    plain = run.collect.model_copy(update={"pairs": budget, "strategy": "random"})
+    run = run.model_copy(update={"collect": plain})
+    limits = {"max_prompt": run.data.max_prompt_tokens, "max_response": run.data.max_response_tokens}
+    (out / f"round-{round}").mkdir(parents=True, exist_ok=True)
+    with MetricsLog(out / "metrics.jsonl") as log, LabelStore(out / "labels.db") as store:
+        aside = _Running(run, out, log, {}, quiet=running.quiet)
+        pairs = _collect(
+            aside, round, older.folder, older.key, older.name, tokenizer, dtype, train_prompts, [], sft_folder
+        )
+        assert run.judge is not None
+        judge_from(run.judge, seed=run.seed, run_folder=out).label(pairs, store)
+        labels = [
+            *labels_before,
+            *counted_labels(run, out, store, [round], pairs, held_out=held_out),
+        ]
+        reward_key = checkpoints.key(
+            "control reward", sft_key, [c.to_json() for c in labels], run.reward.model_dump(mode="json"),
+            round, limits, [c.to_json() for c in inputs.test_comparisons],
+        )  # fmt: skip
+        _reward(aside, round, sft_folder, tokenizer, dtype, labels, inputs, reward_key, limits)
+        policy_key = checkpoints.key(
+            "control policy", reward_key, run.online.model_dump(mode="json"),
+            run.stop.model_dump(mode="json"), ROWS,
+            run.evaluate.model_dump(mode="json", exclude=ASKED_AFTERWARDS),
+            [(p.key, p.to_json()) for p in (*train_prompts, *test_prompts)],
+        )  # fmt: skip
+        test_labels = sides_of(run, labels, inputs.test_comparisons)[1]
+        control, _, _, _ = _optimise(
+            aside, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key, sft_folder,
+            test_labels,
+        )  # fmt: skip
+        running.stages += [one | {"stage": f"control/{one['stage']}"} for one in aside.stages]
+    name, how = f"round-{round}/reward", (run.online.ensemble, run.online.criteria_weights)
+    own, keys = margins_of(running.out / name, dtype, fresh, *how)
+    theirs, _ = margins_of(out / name, dtype, fresh, *how)
+    return control_findings((own, theirs, keys), evaluations, control, run.evaluate, run.judge)
 
 
 def _learn_directly(
@@ -520,44 +792,3 @@ def _save(
 
     need = sum(p.numel() * p.element_size() for p in model.parameters())
     checkpoints.commit(folder, write, manifest={"key": key} | manifest, need_bytes=need)
-
-
-def _labels(running: _Running, store: LabelStore, round: int, sampled: Sequence[Pair]) -> list[Comparison]:
-    """What counts of the store, in the order of the pairs: it may hold an earlier run's labels.
-
-    People's labels always count, whatever policy they judged. Those of simulated annotators, models and
-    functions count where they are this run's judge, on this run's own pairs alone, and simulated ones only as
-    this seed and these settings have them: so a run gives the same bits in a used folder as in a new one.
-    """
-    run = running.run
-    place = {pair.id: number for number, pair in reversed(list(enumerate(sampled)))}
-    said: dict[tuple[str, str, str], int] = {}
-    machines: tuple[str, ...] = ()
-    if run.judge is not None:
-        judge = judge_from(run.judge, seed=run.seed, run_folder=running.out)
-        machines = judge.annotators
-        if isinstance(judge, SimulatedAnnotators):
-            judged = judge.judgements(sampled)
-            said = {(c.pair.id, c.annotator, c.verdict): n for n, c in enumerate(judged)}
-    kept: list[tuple[int, int, Comparison]] = []
-    for one in store.comparisons(range(round + 1), _criterion(run)):
-        voice = (one.pair.id, one.annotator, one.verdict)
-        own = one.annotator in machines and one.pair.id in place and (not said or voice in said)
-        if not own and not is_person(one.annotator):
-            continue
-        kept.append((place.get(one.pair.id, len(place)), said.get(voice, len(said)), one))
-    return [one for _, _, one in sorted(kept, key=lambda row: row[:2])]
-
-
-def _criterion(run: Run) -> str:
-    """Which question the reward model learns, where people were asked more than one."""
-    return run.judge.criterion if isinstance(run.judge, config.HumanJudge) else ""
-
-
-def _label_source(run: Run, labels: Sequence[Comparison]) -> str:
-    if run.data.comparisons is not None:
-        return f"people (file {Path(run.data.comparisons).name})"
-    assert run.judge is not None  # the configuration wants comparisons or a judge
-    source = label_source(run.judge)
-    by_people = 0 if source.startswith("people") else sum(is_person(one.annotator) for one in labels)
-    return f"{source}, and people ({by_people} of {len(labels)} labels)" if by_people else source

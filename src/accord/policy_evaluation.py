@@ -24,7 +24,9 @@ class Evaluated(Protocol):
     sampler: LocalSampler
     tower: Tower
 
-    def logps(self, packed: Packed, trunk_TH: Tensor | None) -> tuple[Tensor, Tensor]: ...
+    def logps(
+        self, packed: Packed, trunk_TH: Tensor | None, *, entropy: bool = False
+    ) -> tuple[Tensor, Tensor]: ...
 
     def reference_logps(self, packed: Packed, trunk_TH: Tensor | None) -> Tensor: ...
 
@@ -37,7 +39,9 @@ class Evaluated(Protocol):
 def evaluate(
     trainer: Evaluated, prompts: Sequence[Prompt], k: int, seed: int, sampling: Sampling
 ) -> list[dict[str, Any]]:
-    """k samples to each prompt: text, proxy (and an ensemble's members), KL to the reference, tokens."""
+    """k samples to each prompt: text, token ids, proxy (and an ensemble's members), KL to the reference,
+    length, entropy in nats a token at the sampling temperature.
+    """
     rows: list[dict[str, Any]] = []
     chunk = max(1, sampling.batch_size // k)
     for start in range(0, len(prompts), chunk):
@@ -48,7 +52,9 @@ def evaluate(
         trunk_TH = trainer.tower.trunk(packed)
         proxy_B, member_EB = trainer.score_members(asked, rollouts, packed, trunk_TH)
         proxy, members = proxy_B.tolist(), member_EB.T.tolist() if member_EB is not None else None
-        logp_BT = packed.to_BT(trainer.logps(packed, trunk_TH)[0])
+        logp_R, entropy_R = trainer.logps(packed, trunk_TH, entropy=True)
+        logp_BT = packed.to_BT(logp_R)
+        entropy_B = (packed.to_BT(entropy_R).sum(1) / packed.length_B).tolist()
         reference_BT = packed.to_BT(trainer.reference_logps(packed, trunk_TH))
         divergence = kl.k1(logp_BT, reference_BT).sum(1).tolist()
         responses = [r for g in rollouts.groups for r in g.responses]
@@ -58,10 +64,12 @@ def evaluate(
                     "prompt": asked[i // k].to_json(),
                     "key": asked[i // k].key,
                     "text": models.decode(trainer.tokenizer, response, trainer.sampler.ends),
+                    "ids": list(response),
                     "tokens": len(response),
                     "finished": bool(rollouts.finished_B[i]),
                     "proxy": proxy[i],
                     "kl": divergence[i],
+                    "entropy": entropy_B[i],
                 }
                 | ({"members": members[i]} if members is not None else {})
             )

@@ -30,11 +30,13 @@ class Probe:
         weight_H: score = weight · hidden; differences of scores are log odds.
         strength: the inverse ridge penalty that cross-validation chose.
         accuracy: share of held-out pairs that are right in that cross-validation (folds by prompt).
+        margin_N: chosen minus rejected of each pair, by a head that its prompt was held out of.
     """
 
     weight_H: Array
     strength: float
     accuracy: float
+    margin_N: Array
 
 
 def fit(a_NH: Array, b_NH: Array, a_wins_N: NDArray[np.bool_], prompt_N: Sequence[str]) -> Probe:
@@ -55,21 +57,34 @@ def fit(a_NH: Array, b_NH: Array, a_wins_N: NDArray[np.bool_], prompt_N: Sequenc
             f"a head cannot be fitted to {len(a_NH)} decided pairs of {len(set(prompt_N))} prompts: label"
             f" {2 * FOLDS} pairs of {FOLDS} prompts or more, or set reward.head_start: normal"
         )
-    spread_H = np.concatenate([a_NH, b_NH]).std(0)
-    spread_H = np.where(spread_H > 0, spread_H, 1.0)
+    spread_H = _spread(a_NH, b_NH)
     difference_NH = np.where(a_wins_N[:, None], a_NH - b_NH, b_NH - a_NH) / spread_H  # chosen − rejected
     fold_N = np.array([int(content_hash("probe fold", key), 16) % FOLDS for key in prompt_N])
-    scores = []
+    scores, margins = [], []
     for strength in STRENGTHS:
         margin_N = np.zeros(len(difference_NH))
         for fold in range(FOLDS):
             held = fold_N == fold
             if held.any() and not held.all():
                 margin_N[held] = difference_NH[held] @ _coefficients(difference_NH[~held], strength)
+        margins.append(margin_N)
         scores.append((float(-np.logaddexp(0, -margin_N).mean()), float((margin_N > 0).mean())))
     best = int(np.argmax([likelihood for likelihood, _ in scores]))
     weight_H = _coefficients(difference_NH, STRENGTHS[best]) / spread_H
-    return Probe(weight_H, STRENGTHS[best], scores[best][1])
+    return Probe(weight_H, STRENGTHS[best], scores[best][1], margins[best])
+
+
+def fit_one(a_NH: Array, b_NH: Array, a_wins_N: NDArray[np.bool_], strength: float) -> Array:
+    """The head [H] of one given ridge, without cross-validation."""
+    spread_H = _spread(a_NH, b_NH)
+    difference_NH = np.where(a_wins_N[:, None], a_NH - b_NH, b_NH - a_NH) / spread_H
+    weight_H: Array = _coefficients(difference_NH, strength) / spread_H
+    return weight_H
+
+
+def _spread(a_NH: Array, b_NH: Array) -> Array:
+    spread_H = np.concatenate([a_NH, b_NH]).std(0)
+    return np.where(spread_H > 0, spread_H, 1.0)
 
 
 def _coefficients(difference_NH: Array, strength: float) -> Array:

@@ -22,9 +22,16 @@ class Reference:
 
     Args:
         start: the policy's bottom layers that stay frozen; the reference shares them.
+        given: another model to be the reference, where the policy starts from an optimised one.
     """
 
-    def __init__(self, policy: Any, weights: Weights, start: int) -> None:
+    def __init__(self, policy: Any, weights: Weights, start: int, given: Any | None = None) -> None:
+        if given is not None:
+            self._lora, self.model = None, given.requires_grad_(False).eval()
+            base = towers.base_of(given)
+            shared = towers.common_layers(towers.base_of(policy), base) >= start > 0
+            self._copy_tower: Tower | None = Tower(base, start if shared else 0)
+            return
         self._lora = policy if weights.train == "lora" else None
         self.model = policy if self._lora is not None else _frozen_copy(policy, start)
         self._copy_tower = None if self._lora is not None else Tower(towers.base_of(self.model), start)

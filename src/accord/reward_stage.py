@@ -58,14 +58,18 @@ def make(
     test: Sequence[Comparison],
     work: Workspace,
     label_source: str,
+    start: Path | None = None,
     **limits: int,
 ) -> None:
     """Train, measure, and commit ``folder`` with the card in it.
 
+    Args:
+        start: the last round's reward model, where it is trained further in place of a new one.
+
     Raises:
         BadInput, NumericalTrouble, SelfTestFailed: see `reward_model.train`.
     """
-    trained = _trained(run, round, bases, dtype, training, test, work, limits)
+    trained = _trained(run, round, bases, dtype, training, test, work, limits, start)
     figures = trained.card | {"label_source": label_source}
     card = _card(run, trained, f"round-{round}/{folder.name}", training, test, label_source)
 
@@ -88,12 +92,17 @@ def _trained(
     test: Sequence[Comparison],
     work: Workspace,
     limits: dict[str, int],
+    start: Path | None,
 ) -> Trained:
     settings, samples = run.reward, run.evaluate.bootstrap
     if settings.ensemble is not None and settings.ensemble.kind == "full":
         return train_members(bases, dtype, training, test, settings, work, bootstrap=samples, **limits)
     base = bases[0]
-    model = reward_model.new(base.location, dtype, base.tokenizer, run.seed, round, settings)
+    if start is None:
+        model = reward_model.new(base.location, dtype, base.tokenizer, run.seed, round, settings)
+    else:
+        model = models.load_reward(start, dtype)
+        model.config.accord = {}  # its normalisation belongs to the weights that it had
     self_tests.insist(self_tests.scorer(_scorer(model, base.tokenizer)))
     card = reward_model.train(
         model, base.tokenizer, training, test, settings, work, bootstrap=samples, **limits

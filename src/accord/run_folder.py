@@ -56,7 +56,7 @@ def clear(out: Path) -> None:
             if beside.exists():
                 beside.rename(out / f"labels.before-{number}.db{end}")
         logger.warning("the labels of the earlier run are kept in %s", out / f"labels.before-{number}.db")
-    for name in ("sft", "reference", "unfinished", "tensorboard"):
+    for name in ("sft", "reference", "unfinished", "tensorboard", "control"):
         shutil.rmtree(out / name, ignore_errors=True)
     for path in out.glob("round-*"):
         shutil.rmtree(path, ignore_errors=True)

@@ -61,6 +61,13 @@ def settings(tiny_folder: Path, tmp_path: Path) -> dict[str, Any]:
             "optimizer": {"learning_rate": 1e-3},
         },
         "gate": {"stop_on_reject": False, "probed_answers": 2},  # a random model knows nothing
-        "evaluate": {"prompts": 4, "best_of": 2, "best_of_prompts": 2, "bootstrap": 50},
+        "evaluate": {
+            "prompts": 4,
+            "best_of": 2,
+            "best_of_prompts": 2,
+            "bootstrap": 50,
+            "split_half": False,
+            "probed_answers": 0,
+        },
         "logging": {"tensorboard": False},
     }

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from accord import config, inputs, pipeline
 from accord.config import Run
 from accord.records import BadInput, Comparison, Pair, Prompt, Response, WaitingForLabels
+from accord.round_labels import counted_labels, source_of_labels
 from accord.stability import PolicyExploded
 from accord.store import LabelStore
 
@@ -41,7 +42,7 @@ def test_two_rounds_then_everything_is_cached(settings, tmp_path):
     before = bytes_of(out)
     pipeline.run(run, out, quiet=True)
     stages = json.loads((out / "accord.lock.json").read_text())["stages"]
-    assert len(stages) == 7
+    assert len(stages) == 9
     assert all(stage["cached"] for stage in stages)
     assert bytes_of(out) == before
 
@@ -61,9 +62,9 @@ def test_a_run_learns_from_people_and_from_its_own_judge_only(settings, tmp_path
             ),
         ):
             run = config.validate(Run, settings | {"judge": judge})
-            labels = pipeline._labels(pipeline._Running(run, tmp_path, None, {}), store, 0, [pair])
+            labels = counted_labels(run, tmp_path, store, [0], [pair])
             assert [one.annotator for one in labels] == list(names[:count])
-            assert pipeline._label_source(run, labels) == source
+            assert source_of_labels(run, labels) == source
 
 
 def test_fresh_starts_over_and_keeps_the_labels(settings, tmp_path):

@@ -88,3 +88,14 @@ def test_lengths_are_counted_with_the_tokenizer(tokenizer):
 
 def test_the_speed_is_measured():
     assert costs._matrix_speed(torch.float32) > 1e6
+
+
+def test_evidence_is_counted_and_costs_less_without_second_models(run):
+    """By hand, 4 prompts of 20 tokens, no edits, no second models: both sides and the test set."""
+    none = run(evaluate={"prompts": 4, "samples_per_prompt": 2, "split_half": False, "probed_answers": 0})
+    reply = none.online.sampling.max_new_tokens * 0.75
+    pair_tokens = 20 + 2 * 0.75 * none.collect.sampling.max_new_tokens
+    tokens = 2 * 4 * (20 + 2 * reply) + none.collect.pairs * none.reward.test_fraction * pair_tokens
+    assert estimate(none, FOUND).seconds["evidence"] == pytest.approx(2 * BODY_WEIGHTS * tokens / 1e6)
+    more = run(evaluate={"prompts": 4, "samples_per_prompt": 2})
+    assert estimate(more, FOUND).seconds["evidence"] > estimate(none, FOUND).seconds["evidence"]

@@ -12,9 +12,9 @@ import pytest
 
 from accord.config import Evaluate, FileJudge, Simulated
 from accord.evidence import Extras, judge_round, rule_evaluations, write_curve
-from accord.further_evidence import FreshLabels, Latents, at_most, further_findings
+from accord.further_evidence import FreshLabels, Latents, SecondModel, at_most, further_findings, probe_sides
 from accord.judging import gold
-from accord.records import BadInput, Prompt, Response
+from accord.records import Prompt, Response
 from accord.stop_rules import kl_budget, turned_down
 
 CONFIG = Evaluate(bootstrap=200)
@@ -88,11 +88,12 @@ def test_with_everything_there_every_question_is_asked(tmp_path: Path) -> None:
     margin = rng.normal(1, 1, 60)
     keys = [f"p{i % 20}" for i in range(60)]
     extras = Extras(
-        score,
+        probe_sides(every[0]["rows"], every[-1]["rows"], score, 200),
         Latents(rng.normal(size=(48, 6)), rng.normal(0.5, 1, size=(48, 6))),
         FreshLabels(margin, keys, margin - 0.5, keys),
+        SecondModel("60 held-out labels"),
     )
-    best_of = rows(FLAT, 0.0, 0.0, prompts=12, other_half=lambda rng: float(rng.normal()))
+    best_of = rows(FLAT, 0.0, 0.0, prompts=12, halves=lambda rng: rng.normal(size=2).tolist())
     found, curve = judge_round(tmp_path, every, best_of, CONFIG, FileJudge(path="labels.jsonl"), extras)
     names = {finding.name for finding in found}
     assert names >= {
@@ -102,6 +103,7 @@ def test_with_everything_there_every_question_is_asked(tmp_path: Path) -> None:
     by_name = {finding.name: finding for finding in found}
     assert by_name["win_rate"].verdict == "unknown"  # people's labels: no gold
     assert by_name["split_half"].verdict == "bad"  # the other half is noise here
+    assert "one of 60 held-out labels by" in by_name["split_half"].sentence
     assert by_name["latent_outliers"].evidence["columns"] == 6
     assert "other_half" in curve["points"][0]
     grown = next(r for r in by_name["policy_probes"].evidence["probes"] if r["name"] == "filler")
@@ -133,9 +135,13 @@ def test_another_error_is_not_hidden() -> None:
         raise RuntimeError("the scorer died")
 
     with pytest.raises(RuntimeError, match="the scorer died"):
-        further_findings(evaluations(), [], CONFIG, score=broken)
-    with pytest.raises(BadInput):
-        raise BadInput("and this is the one that is answered")
+        probe_sides(evaluations()[0]["rows"], evaluations()[-1]["rows"], broken, 10)
+
+
+def test_a_second_model_that_cannot_judge_is_said_to_be_so() -> None:
+    found = further_findings(evaluations(), [], CONFIG, second=SecondModel("3 labels", "it is at chance"))
+    assert found[0].name == "split_half"
+    assert found[0].sentence == "Split half was not measured: it is at chance."
 
 
 def test_a_large_evaluation_is_thinned_by_whole_prompts() -> None:

@@ -25,6 +25,7 @@ from accord.report.differences import (
     difference,
     differences,
     labels,
+    matched_gold,
     seed_groups,
     sentence,
     signed,
@@ -104,6 +105,25 @@ def test_prompts_that_are_not_shared_give_a_wider_interval(pair: tuple[Path, Pat
     assert apart.low is not None
     assert apart.low < 0.15 - 0.1  # 1.96 · .3 · √(2/40) = .13
     assert "cannot be told apart" in sentence([apart], "one")[0] or apart.low > 0
+
+
+def test_gold_at_the_same_kl_is_paired_over_the_prompts_of_both(pair: tuple[Path, Path]) -> None:
+    """√KL is 0, 2 and 4 in one and 0, 3 in two: at 9 nats, one lies half-way between its last two."""
+    for run, kl, gold in (
+        (pair[0], [0, 4, 16], [[0, 0, 0], [1, 2, 3], [3, 2, 1]]),
+        (pair[1], [0, 9], [[9, 0, 0], [7, 4, 4]]),  # its first prompt is one that the other has not
+    ):
+        curve = json.loads((run / "round-0/curve.json").read_text())
+        keys = ["p", "q", "r"] if run is pair[0] else ["other", "q", "r"]
+        curve["points"] = [{"step": i, "kl": value} for i, value in enumerate(kl)]
+        curve["by_prompt"] = {"keys": keys, "gold": gold}
+        (run / "round-0/curve.json").write_text(json.dumps(curve))
+    found_at = matched_gold(*found(*pair))
+    assert found_at.value == pytest.approx(((4 - 2) + (4 - 2)) / 2)
+    assert (found_at.prompts, found_at.note) == (2, "at 9.0 nats")
+    curve["by_prompt"] = {"keys": ["q"], "gold": [[1]]}  # damaged: fewer rows than points
+    (pair[1] / "round-0/curve.json").write_text(json.dumps(curve))
+    assert matched_gold(*found(*pair)).note == "their evaluations have no two prompts in common"
 
 
 def test_few_shared_prompts_do_not_stand_for_all(pair: tuple[Path, Path]) -> None:
@@ -265,7 +285,7 @@ def test_eight_runs_are_told_apart_on_one_page(tmp_path: Path) -> None:
     source = compare(runs).read_text()
     assert {f"run-{i}" for i in range(8)} <= set(re.findall(r"run-\d", source))
     assert "with 7 of them one is more easily wrong" in Page(source).text
-    assert len(differences(found(*runs))) == 7 * 5
+    assert len(differences(found(*runs))) == 7 * 6
 
 
 def test_the_command_compares_and_refuses(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_every_finding_has_its_panel_with_the_figures(run: Path) -> None:
     assert list(views) == ["kl", "win", "second", "rm", "fresh", "drift", "length", "paid", "same", "seeds"]
     found = {f["name"]: f for f in json.loads((run / "round-0/findings.json").read_text())["findings"]}
     halves = views["second"].charts[0].data
-    assert [one.value for one in halves if one.series == "other half"] == found["split_half"]["evidence"][
+    assert [one.value for one in halves if one.series == "second model"] == found["split_half"]["evidence"][
         "other"
     ]
     bins = found["on_policy_accuracy"]["evidence"]["bins"]

@@ -25,13 +25,17 @@ __all__ = [
 ]
 
 
-def judge_from(judge: config.Judge, *, seed: int, run_folder: str | Path) -> Judge:
-    """The judge that a recipe asks for; ``run_folder`` is where a waiting run points people to its pairs."""
+def judge_from(
+    judge: config.Judge, *, seed: int, run_folder: str | Path, pairs_file: str = "pairs.jsonl"
+) -> Judge:
+    """The judge that a recipe asks for; ``run_folder`` is where a waiting run points people to its pairs, in
+    the round's ``pairs_file``.
+    """
     match judge:
         case config.Simulated():
             return SimulatedAnnotators(judge, seed)
         case config.FileJudge():
-            return LabelFile(judge, run_folder)
+            return LabelFile(judge, run_folder, pairs_file)
         case config.HumanJudge():
             return People(judge, run_folder)
         case config.LlmJudge():

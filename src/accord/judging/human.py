@@ -31,8 +31,11 @@ class LabelFile:
     simulated = False
     annotators: tuple[str, ...] = ()
 
-    def __init__(self, config: FileJudge, run_folder: str | Path = ".") -> None:
+    def __init__(
+        self, config: FileJudge, run_folder: str | Path = ".", pairs_file: str = "pairs.jsonl"
+    ) -> None:
         self.path = config.path
+        self.pairs_file = pairs_file
         self.run_folder = Path(run_folder)
         self.name = f"people (file {config.path})"
 
@@ -65,7 +68,7 @@ class LabelFile:
     def _sentence(self, missing: Sequence[Pair], total: int, strangers: int) -> str:
         first = missing[0]
         example = json.dumps({"pair": first.id, "verdict": "a", "annotator": "your name"})
-        pairs_path = self.run_folder / f"round-{first.round}" / "pairs.jsonl"
+        pairs_path = self.run_folder / f"round-{first.round}" / self.pairs_file
         note = ""
         if strangers:
             lines = (

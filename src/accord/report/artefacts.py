@@ -92,6 +92,7 @@ class Round:
     pairs: int
     pairs_by_policy: dict[str, int]
     has_policy: bool
+    lineage: dict[str, Any] = field(default_factory=dict)
 
     def finding(self, name: str, question: str = "") -> dict[str, Any] | None:
         """By name, or else by the start of its question."""
@@ -228,6 +229,7 @@ def _round(reader: _Reader, index: int, expected: bool) -> Round:
         pairs=len(pairs),
         pairs_by_policy=dict(by_policy),
         has_policy=(reader.folder / base / "policy").is_dir(),
+        lineage=reader.parsed(f"{base}/lineage.json", "", json.loads),
     )
 
 

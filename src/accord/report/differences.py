@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from accord.diagnostics.matched_kl import matched_kl
 from accord.diagnostics.seeds import LEAST_SEEDS, over_seeds, seed_difference
 from accord.diagnostics.statistics import (
     FloatArray,
@@ -20,8 +21,9 @@ from accord.diagnostics.statistics import (
     percentile_interval,
     stream,
 )
+from accord.records import BadInput
 from accord.report.answers import headline_round
-from accord.report.artefacts import Artefacts, Round, clean, interval, mapping, number
+from accord.report.artefacts import Artefacts, Round, clean, interval, mapping, mappings, number, numbers
 
 DRAWS = 2000
 ROUND_OFF = 1e-12
@@ -157,6 +159,39 @@ def _unpaired(one_G: FloatArray, two_H: FloatArray) -> Interval:
     return percentile_interval(figure, draws[1] - draws[0], min(len(one_G), len(two_H)))
 
 
+def matched_gold(first: Compared, other: Compared) -> Difference:
+    """Gold of the policies at the largest KL that both reached, over the prompts that both evaluated."""
+    name, unit = "gold at the same KL", "gold, mean over prompts"
+    reason = comparable(first, other, "gold")
+    sides = [_curve_by_prompt(c.round) for c in (first, other)]
+    shared = sorted(set(sides[0][1]) & set(sides[1][1]))
+    if not reason and len(shared) < 2:
+        reason = "their evaluations have no two prompts in common"
+    if reason:
+        return Difference(other.label, name, unit, None, None, None, 0, True, reason)
+    tables = [np.array([[row[key] for key in shared] for row in rows]) for _, _, rows in sides]
+    try:
+        found = matched_kl(sides[0][0], tables[0], sides[1][0], tables[1], shared, samples=DRAWS)
+    except BadInput as error:
+        return Difference(other.label, name, unit, None, None, None, 0, True, str(error))
+    low, high = found.interval or (None, None)
+    note = f"at {found.evidence['kl']:.1f} nats"
+    return Difference(other.label, name, unit, found.figure, low, high, len(shared), True, note)
+
+
+def _curve_by_prompt(one: Round | None) -> tuple[list[float], list[str], list[dict[str, float]]]:
+    """KL of each evaluation, the prompts' keys, and each evaluation's gold by key; empty where not kept."""
+    curve = one.curve if one else {}
+    table = mapping(curve.get("by_prompt"))
+    keys = [clean(key) for key in table.get("keys") or []]
+    kl = [number(point.get("kl")) for point in mappings(curve.get("points"))]
+    gold = [numbers(row) for row in table.get("gold") or []]
+    whole = len(gold) == len(kl) > 0 and all(len(row) == len(keys) for row in gold)
+    if not whole or any(one is None for one in kl):
+        return [], [], []
+    return [one or 0.0 for one in kl], keys, [dict(zip(keys, row, strict=True)) for row in gold]
+
+
 def accuracy_difference(first: Compared, other: Compared) -> Difference:
     """Reward-model accuracy, each on its own test set: from both intervals, taken as independent."""
     name, unit = "reward-model accuracy", "share of held-out pairs"
@@ -184,6 +219,7 @@ def differences(runs: Sequence[Compared]) -> list[Difference]:
     out = []
     for kind in FIGURES:
         out += [difference(runs[0], other, kind) for other in runs[1:]]
+    out += [matched_gold(runs[0], other) for other in runs[1:]]
     return out + [accuracy_difference(runs[0], other) for other in runs[1:]]
 
 

@@ -54,11 +54,11 @@ def second_model_panel(one: Round) -> Panel | None:
     distance, trained, other = (numbers(evidence.get(key)) for key in ("distance", "trained", "other"))
     if len(distance) == len(trained) == len(other) > 1:
         series = [
-            Series("optimised half", distance, trained, style="proxy"),
-            Series("other half", distance, other, style="gold", marker="square"),
+            Series("optimised model", distance, trained, style="proxy"),
+            Series("second model", distance, other, style="gold", marker="square"),
         ]
         charts.append(
-            line_chart("Scores of both halves", ROOT_KL, "normalised reward-model score, mean", series)
+            line_chart("Scores of both reward models", ROOT_KL, "normalised reward-model score, mean", series)
         )
     return Panel("second", "A second reward model", _sentences(findings), charts, _figures(findings))
 
@@ -273,6 +273,22 @@ def sameness_panel(one: Round) -> Panel | None:
     return Panel("same", "Does it say the same to everyone?", _sentences(findings), [], figures, note)
 
 
+def stop_panel(one: Round) -> Panel | None:
+    """Which checkpoint is the result, and why."""
+    findings = _found(one, "stop_rule")
+    if not findings:
+        return None
+    return Panel("stop", "Which checkpoint is the result", _sentences(findings), [], _figures(findings))
+
+
+def control_panel(one: Round) -> Panel | None:
+    """The round with as many labels of the older policy's samples beside it."""
+    findings = _found(one, "fresh_labels_value", "matched_kl")
+    if not findings:
+        return None
+    return Panel("control", "What the fresh labels bought", _sentences(findings), [], _figures(findings))
+
+
 def seeds_panel(one: Round) -> Panel | None:
     findings = _found(one, "seeds")
     if not findings:
@@ -306,8 +322,9 @@ def panels(one: Round) -> list[Panel]:
     if buckets:
         length.charts.append(buckets)
     every = [
-        reward_panel(one), win_panel(one), second_model_panel(one), reward_model_panel(one),
-        fresh_labels_panel(one), direct_panel(one), drift_panel(one), length, paid_for_panel(one),
+        reward_panel(one), stop_panel(one), win_panel(one), second_model_panel(one), reward_model_panel(one),
+        fresh_labels_panel(one), control_panel(one), direct_panel(one), drift_panel(one), length,
+        paid_for_panel(one),
         sameness_panel(one), seeds_panel(one),
     ]  # fmt: skip
     return [panel for panel in every if panel]

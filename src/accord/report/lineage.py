@@ -6,7 +6,7 @@ import datetime
 from typing import Any
 
 from accord.report.answers import shown, verdict_of
-from accord.report.artefacts import Artefacts, Round, clean, interval, mappings, number
+from accord.report.artefacts import Artefacts, Round, clean, interval, mapping, mappings, number
 from accord.report.charts import Chart, show
 from accord.report.distributions import Bar, interval_chart
 from accord.report.panels import curve_points
@@ -58,7 +58,10 @@ def round_row(one: Round) -> dict[str, str]:
     return {
         "round": str(one.index),
         "pairs compared": f"{one.pairs:,} ({', '.join(makers)})" if one.pairs else "–",
+        "chosen by": clean(one.lineage.get("chosen_by")) or "–",
         "reward model fitted on": f"{show(trained, 4)} pairs" if trained is not None else "not fitted yet",
+        "labels it learned from": _by_policy(one),
+        "started from (reward model, policy)": _started(one),
         "its accuracy (95% interval)": percent(
             one.reward.get("accuracy"), one.reward.get("accuracy_interval")
         ),
@@ -67,6 +70,17 @@ def round_row(one: Round) -> dict[str, str]:
         "hacked?": verdict_of(one.finding("overoptimisation", "is it hacked")),
         "policy": "saved" if one.has_policy else "not finished",
     }
+
+
+def _by_policy(one: Round) -> str:
+    found = mapping(mapping(mapping(one.lineage.get("labels")).get("train")).get("by_policy"))
+    parts = [f"{show(number(n))} of {clean(name)}" for name, n in found.items() if number(n)]
+    return ", ".join(parts) or "–"
+
+
+def _started(one: Round) -> str:
+    names = [clean(one.lineage.get(key)) for key in ("reward_from", "policy_from")]
+    return ", ".join(names) if all(names) else "–"
 
 
 def rounds_chart(run: Artefacts) -> Chart | None:
