@@ -206,7 +206,7 @@ class Run(Config):
         onward = self.between_rounds.policy_from == "previous"
         if self.policy_stage[0] != "online" and (self.stop.rules or self.equal_label_control or onward):
             raise ValueError(
-                f"stop.rules, equal_label_control and between_rounds.policy_from: previous are for online, not"
+                "stop.rules, equal_label_control and between_rounds.policy_from: previous are for online, not"
                 f" {self.policy_stage[0]}: leave them out"
             )
         if self.collect.strategy != "random" and self.rounds == 1:

@@ -15,9 +15,9 @@ from accord.config import Run
 from accord.formats_unpaired import Unpaired
 from accord.inputs import Inputs
 from accord.records import Comparison, Prompt
+from accord.round_labels import sides_of
 from accord.scoring.base import Scorer
 from accord.scoring.loading import load_scorer
-from accord.round_labels import sides_of
 from accord.streams import stream_seed
 from accord.workspace import Workspace
 
