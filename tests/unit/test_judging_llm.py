@@ -243,7 +243,7 @@ def test_the_budget_stops_the_judge_and_counts_earlier_runs(store: LabelStore) -
             judge(fake, budget=0.011, **prices).label(pairs(9), store)
         assert str(error.value) == (
             "the judge has spent 0.01 of its budget of 0.011, and 4 pairs have no label yet: "
-            "raise judge.budget and run the same command again"
+            "raise judge.budget (--budget) and run the same command again"
         )
         assert len(store.comparisons()) == 5
         with pytest.raises(BadInput, match="and 2 pairs have no label yet"):

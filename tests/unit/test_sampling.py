@@ -227,5 +227,5 @@ def test_blocked_order_changes_no_product(rows):
     exact = x.double() @ weight.double().t() + bias.double()
     assert_close(got.double(), exact, atol=0.1, rtol=0.01)  # bfloat16 has 8 bits
     if torch.backends.mkldnn.is_available():  # else the plain product was taken, which is as right
-        assert lean_step._blocked_order_pays(weight)
+        assert lean_step._blocked_order_pays(weight) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert not lean_step._blocked_order_pays(weight.float())

@@ -54,7 +54,9 @@ def product(weight: Tensor, bias: Tensor | None, rows: int) -> Product:
 
 
 def _blocked_order_pays(weight: Tensor) -> bool:
-    """bfloat16 on a CPU whose torch has the operators (those that torch's own compiler emits)."""
+    """bfloat16 on a CPU for which oneDNN has it (AVX-512 at least: elsewhere its operators raise), with a
+    torch that has the operators (those that torch's own compiler emits).
+    """
     onednn: Any = torch.backends.mkldnn  # untyped functions
     return (
         weight.device.type == "cpu"
@@ -62,6 +64,7 @@ def _blocked_order_pays(weight: Tensor) -> bool:
         and onednn.is_available()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 
