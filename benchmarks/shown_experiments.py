@@ -86,6 +86,7 @@ TINY = (
     "online.optimizer.learning_rate=1e-3",
     "online.sampling.max_new_tokens=48",
     "evaluate.prompts=48",
+    "evaluate.probed_answers=0",
 )
 
 PAIRS = Experiment(
