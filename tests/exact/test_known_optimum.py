@@ -150,8 +150,8 @@ def reference_that_moves(patch: Patch) -> None:
     """The reference is the policy itself and not a copy."""
     right = Reference.__init__
 
-    def wrong(self: Reference, policy: Any, weights: Any, start: int) -> None:
-        right(self, policy, weights, start)
+    def wrong(self: Reference, policy: Any, weights: Any, start: int, given: Any = None) -> None:
+        right(self, policy, weights, start, given)
         base, copied = policy.model, self.model.model
         for mine, theirs in zip(copied.parameters(), base.parameters(), strict=True):
             mine.data = theirs.data
