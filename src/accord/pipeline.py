@@ -538,7 +538,8 @@ def _optimise(
         if onward:  # evidence compares with SFT, whatever the policy starts from
             start = online.OnlineTrainer(
                 models.load_policy(sft_folder, dtype), tokenizer, trainer.scorer,
-                settings.model_copy(update={"algorithm": "rloo"}),
+                # it only samples and scores: what a training is paid besides is not given to it
+                settings.model_copy(update={"algorithm": "rloo", "rewards": (), "constraint": None}),
             )  # fmt: skip
             seed = stream_seed(run.seed, "evaluate", round, 0)
             first = start.evaluate(test_prompts, run.evaluate.samples_per_prompt, seed)

@@ -20,6 +20,13 @@ def test_rounds_go_on_from_the_last_and_ask_by_a_strategy(settings, tmp_path):
     settings["rounds"] = 2
     settings["collect"] |= {"strategy": "information_gain", "pairs": 40, "members": 3}
     settings["between_rounds"] = {"policy_from": "previous", "reward_from": "previous"}
+    mine = tmp_path / "mine.py"
+    mine.write_text("def short(prompts, texts):\n    return [-len(text) / 100 for text in texts]\n")
+    # SFT's samples of a later round are drawn without what a training is paid besides
+    settings["online"] |= {
+        "rewards": [{"path": f"{mine}:short", "weight": 0.1}],
+        "constraint": {"path": f"{mine}:short", "threshold": -1},
+    }
     run, out = config.validate(Run, settings), tmp_path / "run"
     pipeline.run(run, out, quiet=True)
     first, second = (read(out / f"round-{r}/lineage.json") for r in (0, 1))
