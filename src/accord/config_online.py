@@ -105,7 +105,9 @@ class Online(Config):
     optimizer: Optimizer = Optimizer(learning_rate=1e-5, epsilon=1e-5)
     critic_learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     critic_start: Literal["reward", "zero"] = "zero"
-    critic_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    critic_warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="PPO: batches from which the critic alone learns"
+    )
     kl: Kl = Kl()
     reference_ema: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="the penalty is to a moving average of the policy with this decay; null: to SFT"
@@ -151,6 +153,11 @@ class Online(Config):
     explosion: Explosion = Explosion()
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
 
+    @property
+    def policy_waits(self) -> int:
+        """Batches in which the policy is left alone: without a critic there is nothing to wait for."""
+        return self.critic_warmup_steps if self.algorithm == "ppo" else 0
+
     @model_validator(mode="after")
     def _group(self) -> Online:
         if self.algorithm in COMPARES_SAMPLES and self.samples_per_prompt < 2:
@@ -187,6 +194,11 @@ class Online(Config):
         if self.algorithm == "online_dpo" and self.kl.placement != "reward":
             raise ValueError(
                 "online_dpo holds the KL in its own loss, with kl.coefficient as β: leave kl.placement out"
+            )
+        if self.reference_ema is not None and self.kl.placement == "none":
+            raise ValueError(
+                f"reference_ema is {self.reference_ema}, but kl.placement is none, so that nothing is held to"
+                " the average: set placement to reward or loss, or leave reference_ema out"
             )
         if self.clip_high is not None and self.algorithm in ("gspo", "online_dpo"):
             raise ValueError(

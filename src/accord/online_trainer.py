@@ -85,7 +85,7 @@ class OnlineTrainer:
         # A schedule counts updates: a batch has one for each minibatch of each epoch.
         size = -(-config.prompts_per_step // config.minibatches)
         updates = config.epochs * -(-config.prompts_per_step // size)
-        trained = max(1, config.steps - config.critic_warmup_steps)
+        trained = max(1, config.steps - config.policy_waits)
         self.execution = Local([(parameters, rate)], config.optimizer, trained * updates)
         self.critic: Critic | None = None
         if config.algorithm == "ppo":
@@ -229,7 +229,7 @@ class OnlineTrainer:
         if self.average is not None:  # before any graph is made: it computes with the policy's own modules
             with self.average.tower(self.tower) as tower:
                 average_BT = packed.to_BT(self._logps_of(tower, self.policy, packed, trunk_TH)[0])
-        with torch.set_grad_enabled(live and self.steps >= self.config.critic_warmup_steps):
+        with torch.set_grad_enabled(live and self.steps >= self.config.policy_waits):
             live_logp_R, entropy_R = self.logps(packed, trunk_TH, entropy=True)
         logp_R = live_logp_R.detach()
         start_BT = packed.to_BT(self.reference_logps(packed, trunk_TH))

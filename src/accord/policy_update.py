@@ -56,7 +56,7 @@ class Moment:
 def update(scored: Scored, config: Online, trained: Trained, now: Moment) -> dict[str, float]:
     """All optimiser steps of one batch; returns the figures of the last one and of the whole batch.
 
-    The policy is left alone in the first ``critic_warmup_steps`` batches.
+    The policy is left alone in the first ``policy_waits`` batches.
 
     Raises:
         RatioIsNotOne: log-probabilities changed before any weight did.
@@ -94,7 +94,7 @@ def _one_step(
 ) -> dict[str, float]:
     """One optimiser step; ``new_logp_BT`` is filled with what its forward passes saw."""
     policy, critic = trained.policy, trained.critic
-    learns = now.step >= config.critic_warmup_steps
+    learns = now.step >= config.policy_waits
     figures = {"policy_loss": 0.0, "value_loss": 0.0}
     noise = _NoiseOfOneStep(scored, batch)
     for part in parts(scored, batch.groups):

@@ -240,6 +240,15 @@ def test_critic_warmup_leaves_the_policy(policy, tokenizer, tiny_folder, prompts
     assert not torch.equal(towers.head_of(policy), before)
 
 
+def test_without_a_critic_the_policy_does_not_wait_for_one(policy, tokenizer, prompts):
+    """A PPO recipe run with another algorithm: every batch is learned from, the first one too."""
+    trainer = trainer_of(policy, tokenizer, config("rloo", critic_warmup_steps=3), by_order)
+    before = towers.head_of(policy).detach().clone()
+    assert trainer.step(prompts, encoded(tokenizer, prompts))["grad_norm"] > 0
+    assert not torch.equal(towers.head_of(policy), before)
+    assert trainer.execution.total_steps == 20  # the schedule's too
+
+
 def test_one_sample_a_prompt_is_refused_where_samples_are_compared():
     for algorithm in ("rloo", "grpo"):
         with pytest.raises(ValidationError, match="samples_per_prompt is 1"):

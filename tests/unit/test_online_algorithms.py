@@ -283,6 +283,7 @@ def test_gradient_noise_needs_two_microbatches(policy, tokenizer, prompts, monke
         ),
         ({"reward_weight": 0}, "nothing would be optimised"),
         ({"reference_ema": 1.0}, "less than 1"),
+        ({"reference_ema": 0.9, "kl": {"placement": "none"}}, "nothing is held to the average"),
     ],
 )
 def test_choices_that_do_not_fit_are_refused(values, said):
