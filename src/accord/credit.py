@@ -19,7 +19,7 @@ class Credit:
 
     Attributes:
         return_BT: target of the critic (PPO), else None.
-        no_spread_share: share of the groups that carry no gradient, where the algorithm leaves them out.
+        no_spread_share: share of the groups whose scores teach nothing, where the algorithm compares samples.
         pair_P2: online DPO: rows of the better and of the worse response of each group; equal where there is
             no spread. Else None.
     """
@@ -86,9 +86,9 @@ class CreditAssignment:
             case "rloo":
                 return Credit(advantages.rloo(total_PK, valid_PK).reshape(-1, 1) * mask_BT)
             case "grpo" | "gspo":
-                advantage_PK, no_spread_P = advantages.grpo(
-                    total_PK, valid_PK, divide_by_std=config.group_std
-                )
+                advantage_PK, _ = advantages.grpo(total_PK, valid_PK, divide_by_std=config.group_std)
+                # Of the scores alone: a KL in the reward always differs a little, and would hide such groups.
+                _, no_spread_P = advantages.grpo(score_B.view(groups, -1), valid_PK, divide_by_std=False)
                 advantage_BT = advantage_PK.reshape(-1, 1) * mask_BT
                 return Credit(advantage_BT, no_spread_share=float(no_spread_P.float().mean()))
             case "online_dpo":

@@ -107,7 +107,9 @@ class Watch:
             and math.isfinite(figures.get(rule.figure, math.nan))
             and rule.beyond(figures[rule.figure], rule.limit)
         ]
-        kl, target = figures.get("kl", math.nan), self.config.kl.target
+        # What the controller steers: with reference_ema the KL to the average, which the target is about.
+        kl = figures.get("kl_penalised", figures.get("kl", math.nan))
+        target = self.config.kl.target
         if self.config.kl.controller != "fixed" and kl > 1.5 * target:
             found.append(
                 Alert("kl", kl, 1.5 * target, "the penalty does not hold it: raise kl.coefficient or kl.rate")

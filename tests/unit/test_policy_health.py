@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import tensor
 
+from accord.advantages import rewards_with_kl
 from accord.config import Online
+from accord.credit import CreditAssignment
 from accord.policy_alerts import Watch
 from accord.policy_health import GradientNoise, movement, no_spread_share, sequence_clip_fraction
 from accord.stability import OwnRange
@@ -76,6 +78,19 @@ def test_the_kl_alert_knows_the_recipes_target():
     assert fixed.look(0, {"kl": 9.0}) == ([], [])
     assert budget.look(0, {"kl": 5.9}) == ([], [])
     assert budget.look(1, {"kl": 6.1})[0][0].limit == 6.0
+    # with a moving average as reference the target is of the KL to it, not of that to SFT
+    assert budget.look(2, {"kl": 20.0, "kl_penalised": 5.9}) == ([], [])
+    assert budget.look(3, {"kl": 20.0, "kl_penalised": 6.1})[0][0].value == 6.1
+
+
+def test_groups_without_spread_are_counted_by_their_scores_also_with_the_kl_in_the_reward():
+    """Scores 1 1 | 0 2 and one token each, KL 0.1 and 0.3 nats: the first group's totals differ by the KL."""
+    score, kl, mask = tensor([1.0, 1.0, 0.0, 2.0]), tensor([0.1, 0.3, 0.1, 0.3]), torch.ones(4, 1).bool()
+    reward = rewards_with_kl(score, kl[:, None], mask, 0.5)
+    given = CreditAssignment(Online(algorithm="grpo", group_std=False)).assign(score, reward, None, mask, 2)
+    assert given.no_spread_share == 0.5
+    # totals 0.95 0.85 | −0.05 1.85: the KL's own gradient stays
+    assert given.advantage_BT[:, 0].tolist() == pytest.approx([0.05, -0.05, -0.95, 0.95], abs=1e-6)
 
 
 def test_an_explosion_is_a_multiple_of_the_runs_own_largest():
