@@ -216,6 +216,11 @@ class Run(Config):
             )
         if self.judge is None and self.rounds > 1:
             raise ValueError(f"rounds is {self.rounds}, but no judge would label round 1: give a judge")
+        if self.online.ensemble.rule != "mean" and (members is None or members.average):
+            raise ValueError(
+                f"online.ensemble.rule is {self.online.ensemble.rule}, but the reward model is a single one:"
+                " give reward.ensemble without average, or leave online.ensemble out"
+            )
         several = self.reward.ensemble is not None or bool(self.reward.criteria) or bool(self.reward.base)
         if self.online.algorithm == "ppo" and self.online.critic_start == "reward" and several:
             raise ValueError(

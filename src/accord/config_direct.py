@@ -14,6 +14,8 @@ SMOOTHED = ("cdpo", "robust_dpo")
 BETA = {"simpo": 2.0}
 DEFAULT_BETA = 0.1
 DEFAULT_SMOOTHING = 0.1
+# Options of one algorithm each: another one would take them and do nothing with them.
+OWNERS = {"gamma": "simpo", "odds_weight": "orpo", "good_weight": "kto", "bad_weight": "kto"}
 
 
 class Direct(Config):
@@ -72,6 +74,17 @@ class Direct(Config):
                 f"label_smoothing is {self.label_smoothing}, but {self.algorithm} has none:"
                 " use algorithm: cdpo or robust_dpo, or leave it out"
             )
+        if self.beta is not None and self.algorithm == "orpo":
+            raise ValueError(
+                f"beta is {self.beta:g}, but orpo has no reference to be held to: set odds_weight, its λ (TRL's"
+                " beta), and leave beta out"
+            )
+        for name, owner in OWNERS.items():
+            if self.algorithm != owner and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is {getattr(self, name):g}, but {self.algorithm} has none: use algorithm:"
+                    f" {owner}, or leave it out"
+                )
         if self.ties != "drop" and self.algorithm != "dpo":
             raise ValueError(
                 f"ties is {self.ties}, but {self.algorithm} has no model of ties:"

@@ -35,11 +35,33 @@ def test_what_is_written_out_reads_back_the_same():
         ({"online": {"optimizer": {"learning_rat": 1}}}, "did you mean 'learning_rate'"),
         ({"online": {"optimizer": {"learning_rate": -1}}}, "online.optimizer.learning_rate"),
         ({"judge": {"kind": "file"}}, "judge.path"),
+        ({"online": {"ensemble": {"rule": "uwo"}}}, "the reward model is a single one"),
+        (
+            {
+                "reward": {"ensemble": {"kind": "full", "average": True}},
+                "online": {"ensemble": {"rule": "worst"}},
+            },
+            "reward.ensemble without average",
+        ),
+        ({"direct": {"algorithm": "orpo", "beta": 0.1}}, "odds_weight"),
+        ({"direct": {"algorithm": "dpo", "gamma": 0.5}}, "use algorithm: simpo"),
+        ({"direct": {"algorithm": "simpo", "odds_weight": 0.2}}, "use algorithm: orpo"),
+        ({"direct": {"algorithm": "dpo", "bad_weight": 1.33}}, "use algorithm: kto"),
     ],
 )
 def test_a_fault_inside_a_section_is_named_by_its_place(section, expected):
     with pytest.raises(BadInput, match=expected):
         config.validate(Run, section)
+
+
+def test_options_of_one_algorithm_are_taken_there_and_at_their_defaults_everywhere():
+    for algorithm, own in (
+        ("simpo", {"gamma": 0.5}),
+        ("orpo", {"odds_weight": 0.2}),
+        ("kto", {"bad_weight": 2}),
+    ):
+        run = config.validate(Run, {"direct": {"algorithm": algorithm} | own})
+        assert config.validate(Run, run.model_dump(mode="json")) == run
 
 
 def test_an_override_changes_one_section_of_those_that_a_yaml_anchor_shares(tmp_path):
