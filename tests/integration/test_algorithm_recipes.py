@@ -27,6 +27,14 @@ def test_there_is_a_recipe_for_every_algorithm():
     assert {run.online.algorithm for run in runs} == set(known)
 
 
+def test_the_gate_stops_no_recipe_whose_annotators_like_what_an_edit_can_add():
+    """Their labels make a reward model that the gate rejects; a direct method is not asked."""
+    runs = [config.load(path) for path in sorted(FOLDER.glob("*.yaml"))]
+    asked = [run for run in runs if run.policy_stage[0] != "direct"]
+    assert {run.policy_stage[0] for run in asked} == {"online", "rejection"}
+    assert [run.name for run in asked if run.gate.stop_on_reject] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipes_settings_train_a_tiny_model(name, tiny_folder, tokenizer, prompts):
     overrides = [
