@@ -76,8 +76,8 @@ class Direct(Config):
             )
         if self.beta is not None and self.algorithm == "orpo":
             raise ValueError(
-                f"beta is {self.beta:g}, but orpo has no reference to be held to: set odds_weight, its λ (TRL's"
-                " beta), and leave beta out"
+                f"beta is {self.beta:g}, but orpo has no reference to be held to: set odds_weight, its λ"
+                " (beta in TRL), and leave beta out"
             )
         for name, owner in OWNERS.items():
             if self.algorithm != owner and getattr(self, name) != type(self).model_fields[name].default:
