@@ -174,7 +174,7 @@ class Run(Config):
                 f"evaluate.fresh_pairs is {self.evaluate.fresh_pairs}, but no judge would label them: give a"
                 " judge, or set it to 0"
             )
-        looks = self.online.steps // self.online.evaluate_every + 1
+        looks = self.online.looks
         if self.stop.rules and looks > MOST_CHECKPOINTS:
             raise ValueError(
                 f"stop.rules keep a checkpoint at each of {looks} evaluations, {MOST_CHECKPOINTS} at most:"

@@ -158,6 +158,11 @@ class Online(Config):
         """Batches in which the policy is left alone: without a critic there is nothing to wait for."""
         return self.critic_warmup_steps if self.algorithm == "ppo" else 0
 
+    @property
+    def looks(self) -> int:
+        """Evaluations of a run that nothing stops: at step 0, on the way, at the last step."""
+        return -(-self.steps // self.evaluate_every) + 1
+
     @model_validator(mode="after")
     def _group(self) -> Online:
         if self.algorithm in COMPARES_SAMPLES and self.samples_per_prompt < 2:

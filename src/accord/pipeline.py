@@ -38,6 +38,7 @@ from accord import (
 )
 from accord.collect import collect, fitting_prompts
 from accord.config import Run
+from accord.config_stop import PredictedPeak
 from accord.disk import require_free
 from accord.equal_label_control import control_findings, margins_of
 from accord.estimate import Estimate, checkpoint_bytes, estimate, sizes
@@ -259,7 +260,6 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
             folder.mkdir(exist_ok=True)
             pairs: list[Pair] = []
             # 2. Samples of the newest policy, and 3. people's (or simulated) comparisons of them.
-            labels_key = checkpoints.key("file labels", [c.to_json() for c in inputs.comparisons])
             if run.judge is not None and not (round == 0 and inputs.comparisons):
                 pairs = _collect(
                     running, round, policy_folder, policy_key, policy_name, tokenizer, dtype, train_prompts,
@@ -301,11 +301,9 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
             policy_key = checkpoints.key(
                 "policy",
                 policy_key if onward else None,
-                run.stop.model_dump(mode="json"),
                 reward_key,
-                run.policy_stage[1].model_dump(mode="json"),
+                _settings_of_policy(run),
                 [[a.prompt.to_json(), a.text, a.good] for a in inputs.answers],
-                run.evaluate.model_dump(mode="json", exclude=ASKED_AFTERWARDS),
                 ROWS,
                 [(p.key, p.to_json()) for p in train_prompts],
                 [(p.key, p.to_json()) for p in test_prompts],
@@ -355,8 +353,8 @@ def _rounds(running: _Running, inputs: Inputs, began: float, until: Until) -> Re
             # 7. The control, where asked for: as many labels, spent on the older policy's samples.
             if run.equal_label_control and pairs and round:
                 result.findings += _control(
-                    running, round, sft_folder, sft_key, tokenizer, dtype, older, labels_before, len(pairs),
-                    fresh_before, inputs, train_prompts, test_prompts, evaluations, held_out,
+                    running, round, sft_folder, sft_key, tokenizer, dtype, older, newer, labels_before,
+                    len(pairs), fresh_before, inputs, train_prompts, test_prompts, evaluations, held_out,
                 )  # fmt: skip
                 evidence.write_findings(folder, result.findings)
     shutil.rmtree(out / "unfinished", ignore_errors=True)
@@ -486,6 +484,17 @@ def _reward(
     return card
 
 
+def _settings_of_policy(run: Run) -> list[Any]:
+    """What of the recipe, beside what made the reward model, makes another policy or other evaluations."""
+    settings: list[Any] = [run.policy_stage[1].model_dump(mode="json"), run.stop.model_dump(mode="json")]
+    settings.append(run.evaluate.model_dump(mode="json", exclude=ASKED_AFTERWARDS))
+    if run.judge is not None and any(isinstance(one, PredictedPeak) for one in run.stop.rules):
+        settings.append(run.judge.model_dump(mode="json"))  # it labels the checkpoints
+    if run.policy_stage[0] != "online":  # how the score is read is said there whatever trains the policy
+        settings += [run.online.ensemble.model_dump(mode="json"), run.online.criteria_weights]
+    return settings
+
+
 def _optimise(
     running: _Running,
     round: int,
@@ -534,16 +543,20 @@ def _optimise(
             reference=models.load_policy(sft_folder, dtype) if onward else None,
             seed=stream_seed(run.seed, "round", round),
         )
-        start, first = trainer, None
-        if onward:  # evidence compares with SFT, whatever the policy starts from
-            start = online.OnlineTrainer(
+
+        def of_sft() -> online.OnlineTrainer:
+            return online.OnlineTrainer(
                 models.load_policy(sft_folder, dtype), tokenizer, trainer.scorer,
                 # it only samples and scores: what a training is paid besides is not given to it
                 settings.model_copy(update={"algorithm": "rloo", "rewards": (), "constraint": None}),
             )  # fmt: skip
+
+        start, first = trainer, None
+        if onward:  # evidence compares with SFT, whatever the policy starts from
+            start = of_sft()
             seed = stream_seed(run.seed, "evaluate", round, 0)
             first = start.evaluate(test_prompts, run.evaluate.samples_per_prompt, seed)
-        watch = _watch(running, round, sft_folder, tokenizer, dtype, policy, test_labels)
+        watch = _watch(running, round, key, sft_folder, tokenizer, dtype, policy, test_labels)
         # The policy, or its stand-in, still is SFT.
         asked = test_prompts[: run.evaluate.best_of_prompts]
         seed = stream_seed(run.seed, "best of n", round)
@@ -571,13 +584,17 @@ def _optimise(
             best = watch.decision.best_step
             finding = stop_finding(watch.decision, evaluations[-1]["step"], settings.steps).to_json()
             if best != settings.steps:
-                watch.restore(best)
+                chosen = trainer
+                if onward and best == 0:  # step 0 is SFT, which this policy did not start from
+                    chosen = of_sft()
+                    policy = chosen.policy
+                else:
+                    watch.restore(best)
                 beyond = [e for e in evaluations if e["step"] > best]
                 seed = stream_seed(run.seed, "chosen checkpoint", round)
-                rows = trainer.evaluate(test_prompts, run.evaluate.samples_per_prompt, seed)
+                rows = chosen.evaluate(test_prompts, run.evaluate.samples_per_prompt, seed)
                 evaluations = [e for e in evaluations if e["step"] < max(1, best)]
                 evaluations.append({"step": best, "rows": rows})
-            watch.forget()
 
         def write(target: Path) -> None:
             made = {"evaluations": evaluations, "best_of": best_of, "beyond": beyond, "stopped": finding}
@@ -586,6 +603,8 @@ def _optimise(
 
         checkpoints.commit(rollouts, write, manifest={"key": key})
         _save(policy, tokenizer, out / name, key, {"algorithm": settings.algorithm, "steps": settings.steps})
+        if watch is not None:  # not before: a kill in between chooses among these checkpoints once more
+            watch.forget()
 
     checkpoints.recover(rollouts)
     if checkpoints.cached(rollouts, key) is None and (out / name).exists():
@@ -599,6 +618,7 @@ def _optimise(
 def _watch(
     running: _Running,
     round: int,
+    key: str,
     sft_folder: Path,
     tokenizer: Any,
     dtype: torch.dtype,
@@ -610,7 +630,8 @@ def _watch(
     rules = run.stop.rules
     if not rules:
         return None
-    folder = running.out / "unfinished" / f"round-{round}-checkpoints"
+    # Under the stage's key: another recipe's checkpoints and labels are not this one's.
+    folder = running.out / "unfinished" / f"round-{round}-checkpoints-{key[:12]}"
     other_half = None
     if any(rule.rule == "turned_down" and rule.score == "other_half" for rule in rules):
         limits = {"max_prompt": run.data.max_prompt_tokens, "max_response": run.data.max_response_tokens}
@@ -621,7 +642,7 @@ def _watch(
     labelled = None
     if any(rule.rule == "predicted_peak" for rule in rules):
         labelled = labeller(run, running.out, folder, round)
-    looks = run.online.steps // run.online.evaluate_every + 1
+    looks = run.online.looks
     return StopWatch(
         run.stop, folder, policy, run.evaluate, looks, run.seed, other_half=other_half, labelled=labelled
     )
@@ -689,6 +710,7 @@ def _control(
     tokenizer: Any,
     dtype: torch.dtype,
     older: _Policy,
+    newer: _Policy,
     labels_before: Sequence[Comparison],
     budget: int,
     fresh: Sequence[Comparison],
@@ -700,19 +722,26 @@ def _control(
 ) -> list[Finding]:
     """The round once more, with as many labels of the ``older`` policy's samples, in a folder of its own.
 
+    Its pairs are chosen and its models started as the round's own are, so that nothing else differs.
+
     Args:
         fresh: labels of the newer policy's held-out samples, by which both reward models are judged.
     """
     run, out = running.run, running.out / "control"
-    plain = run.collect.model_copy(update={"pairs": budget, "strategy": "random"})
-    run = run.model_copy(update={"collect": plain})
+    run = run.model_copy(update={"collect": run.collect.model_copy(update={"pairs": budget})})
+    warm, onward = (
+        start == "previous" for start in (run.between_rounds.reward_from, run.between_rounds.policy_from)
+    )
+    reward_start = running.out / f"round-{round - 1}" / "reward" if warm else None
+    policy_start = newer.folder if onward else sft_folder
     limits = {"max_prompt": run.data.max_prompt_tokens, "max_response": run.data.max_response_tokens}
     (out / f"round-{round}").mkdir(parents=True, exist_ok=True)
     with MetricsLog(out / "metrics.jsonl") as log, LabelStore(out / "labels.db") as store:
         aside = _Running(run, out, log, {}, quiet=running.quiet)
         pairs = _collect(
-            aside, round, older.folder, older.key, older.name, tokenizer, dtype, train_prompts, [], sft_folder
-        )
+            aside, round, older.folder, older.key, older.name, tokenizer, dtype, train_prompts,
+            labels_before, sft_folder,
+        )  # fmt: skip
         assert run.judge is not None
         judge_from(run.judge, seed=run.seed, run_folder=out).label(pairs, store)
         labels = [
@@ -722,17 +751,16 @@ def _control(
         reward_key = checkpoints.key(
             "control reward", sft_key, [c.to_json() for c in labels], run.reward.model_dump(mode="json"),
             round, limits, [c.to_json() for c in inputs.test_comparisons],
+            newer.key if warm or onward else None, warm, onward,
         )  # fmt: skip
-        _reward(aside, round, sft_folder, tokenizer, dtype, labels, inputs, reward_key, limits)
+        _reward(aside, round, sft_folder, tokenizer, dtype, labels, inputs, reward_key, limits, reward_start)
         policy_key = checkpoints.key(
-            "control policy", reward_key, run.online.model_dump(mode="json"),
-            run.stop.model_dump(mode="json"), ROWS,
-            run.evaluate.model_dump(mode="json", exclude=ASKED_AFTERWARDS),
+            "control policy", reward_key, _settings_of_policy(run), ROWS,
             [(p.key, p.to_json()) for p in (*train_prompts, *test_prompts)],
         )  # fmt: skip
         test_labels = sides_of(run, labels, inputs.test_comparisons)[1]
         control, _, _, _ = _optimise(
-            aside, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key, sft_folder,
+            aside, round, sft_folder, tokenizer, dtype, train_prompts, test_prompts, policy_key, policy_start,
             test_labels,
         )  # fmt: skip
         running.stages += [one | {"stage": f"control/{one['stage']}"} for one in aside.stages]

@@ -108,8 +108,10 @@ class StopWatch:
         if self.other_half is not None and "other_half" not in rows[0]:
             for row, score in zip(rows, self.other_half(rows, first["rows"]), strict=True):
                 row["other_half"] = score
-        if self.labelled is not None and "labelled" not in newest and newest is not first:
-            newest["labelled"] = self.labelled(rows, first["rows"])
+        if self.labelled is not None:
+            first.setdefault("labelled", [0.5] * len({row["key"] for row in first["rows"]}))  # against itself
+            if "labelled" not in newest:
+                newest["labelled"] = self.labelled(rows, first["rows"])
         if self.watched and "findings" not in newest and newest is not first:
             found = alarm_findings(first["rows"], rows, self.watched, self.evaluate)
             newest["findings"] = [one.to_json() | {"evidence": {}} for one in found]

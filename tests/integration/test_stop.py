@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -40,3 +41,47 @@ def test_the_best_checkpoint_is_the_result(settings, tmp_path):
     settings["stop"] = {"rules": [{"rule": "kl_budget", "limit": 1e6}]}
     pipeline.run(config.validate(Run, settings), stopped, quiet=True)
     assert torch.equal(weights(stopped / "round-0/policy"), weights(plain / "round-0/policy"))
+
+
+def test_a_kill_before_the_policy_is_saved_loses_no_checkpoint(settings, tmp_path, monkeypatch):
+    settings["online"] |= {"steps": 4, "evaluate_every": 2, "optimizer": {"learning_rate": 1e-2}}
+    settings["stop"] = {"rules": [{"rule": "kl_budget", "limit": 1e-6}]}
+    run, save = config.validate(Run, settings), pipeline._save
+
+    def killed(model, tokenizer, folder, *rest):
+        if folder.name == "policy":
+            raise KeyboardInterrupt
+        save(model, tokenizer, folder, *rest)
+
+    monkeypatch.setattr(pipeline, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(run, tmp_path / "killed", quiet=True)
+    monkeypatch.undo()
+    pipeline.run(run, tmp_path / "killed", quiet=True)
+    assert torch.equal(weights(tmp_path / "killed/round-0/policy"), weights(tmp_path / "killed/sft"))
+
+
+def test_step_0_is_sft_where_a_round_goes_on_from_the_last_policy(settings, tmp_path):
+    """Also in the control, which starts and chooses its pairs as the round does."""
+    settings |= {"rounds": 2, "equal_label_control": True}
+    settings["online"] |= {"evaluate_every": 1, "optimizer": {"learning_rate": 1e-2}}
+    settings["collect"] |= {"strategy": "disagreement", "pairs": 40, "members": 2}
+    settings["between_rounds"] = {"policy_from": "previous", "reward_from": "previous"}
+    settings["evaluate"] |= {"fresh_pairs": 4}
+    out = tmp_path / "run"
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    manifest = json.loads((out / "control/round-1/pairs/COMMIT.json").read_text())["manifest"]
+    assert (manifest["policy"], manifest["chosen_by"]) == ("sft", "disagreement")
+    starts = [
+        json.loads((folder / "round-1/rollouts/evaluations.json").read_text())["evaluations"]
+        for folder in (out, out / "control")
+    ]
+    # One update from SFT is far less than the rounds' four: both go on from the first round's policy.
+    mean = [[sum(row["kl"] for row in e["rows"]) / len(e["rows"]) for e in run] for run in starts]
+    first = json.loads((out / "round-0/rollouts/evaluations.json").read_text())["evaluations"][1]["rows"]
+    print(mean, sum(row["kl"] for row in first) / len(first))
+    settings["stop"] = {"rules": [{"rule": "kl_budget", "limit": 1e-6}]}
+    settings["online"]["steps"] = 2
+    pipeline.run(config.validate(Run, settings), out, quiet=True)
+    for folder in (out, out / "control"):
+        assert torch.equal(weights(folder / "round-1/policy"), weights(out / "sft"))

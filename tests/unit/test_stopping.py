@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from accord.config import Evaluate, Run, validate
+from accord import pipeline
+from accord.config import Evaluate, Online, Run, validate
 from accord.config_stop import Stop
 from accord.evidence import alarm_findings
 from accord.labelled_checkpoints import labeller
@@ -107,6 +108,44 @@ def test_labels_of_a_checkpoint_are_wins_over_sft(tmp_path):
     assert labelled(rows("what a wonderful happy day", 1.0), base) == [1.0] * 12
     assert labelled(base, base) == [0.5] * 12
     assert not (tmp_path / "labels.db").exists()  # a store of its own: nothing learns from it
+
+
+def test_a_predicted_peak_is_asked_from_the_start(tmp_path):
+    """SFT against itself is one half, so that the rule has something to read at step 0; it needs six."""
+    asked = []
+
+    def labelled(of, base):
+        asked.append(len(of))
+        return [0.6] * 12
+
+    watch = watch_of({"rules": [{"rule": "predicted_peak"}]}, tmp_path, Policy(), labelled=labelled)
+    evaluations = [{"step": 0, "rows": rows("a", 0.0)}]
+    assert not watch(evaluations)
+    assert evaluations[0]["labelled"] == [0.5] * 12
+    evaluations.append({"step": 2, "rows": rows("b", 1.0)})
+    assert not watch(evaluations)
+    assert asked == [12]
+    assert watch.decision.why == "2 checkpoints have labelled, 6 are needed for a curve"
+
+
+def test_what_makes_another_policy_is_in_its_key():
+    """The judge where it labels checkpoints; how a score is read, where the section is not online's own."""
+    peak = {"rules": [{"rule": "predicted_peak"}]}
+
+    def settings(**values):
+        return pipeline._settings_of_policy(validate(Run, values))
+
+    loud, quiet = ({"kind": "simulated", "noise": noise} for noise in (2.0, 0.1))
+    assert settings(judge=loud) == settings(judge=quiet)  # what it says is in the labels already
+    assert settings(judge=loud, stop=peak) != settings(judge=quiet, stop=peak)
+    pessimistic = {"ensemble": {"rule": "worst"}}
+    assert settings(direct={}, online=pessimistic) != settings(direct={})
+    assert settings(evaluate={"fresh_pairs": 8}) == settings()
+
+
+@pytest.mark.parametrize(("steps", "every", "looks"), [(10, 5, 3), (10, 4, 4), (3, 10, 2)])
+def test_the_last_step_is_looked_at_too(steps, every, looks):
+    assert validate(Online, {"steps": steps, "evaluate_every": every}).looks == looks
 
 
 def test_what_was_decided_is_a_finding():
