@@ -192,9 +192,10 @@ def estimate(run: Run, found: Sizes) -> Estimate:
         steps = stage.epochs * pairs / stage.pairs_per_step
         out["optimize"] += _evaluations(run, found, steps, body, head, seconds, sampling)
     out["evidence"] = seconds("forward", body * _evidence_tokens(run, found, pairs, pair_tokens))
+    again = run.rounds - 1 if run.equal_label_control else 0  # later rounds once more, without evidence
     for name in ("collect", "reward", "optimize", "evidence"):
         if name in out:
-            out[name] *= run.rounds
+            out[name] *= run.rounds + (again if name != "evidence" else 0)
     towers = 2 if isinstance(stage, Online) and stage.algorithm == "ppo" else 1
     trained = trained_share(stage.weights, layers) * towers
     if stage.weights.train == "lora":

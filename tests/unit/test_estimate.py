@@ -55,6 +55,13 @@ def test_rounds_repeat_all_but_sft(run):
     assert all(three[name] == pytest.approx(3 * one[name]) for name in ("collect", "reward", "optimize"))
 
 
+def test_the_control_repeats_later_rounds(run):
+    asked = {"rounds": 3, "evaluate": {"fresh_pairs": 4}}
+    plain, control = (estimate(run(equal_label_control=on, **asked), FOUND).seconds for on in (False, True))
+    assert all(control[n] == pytest.approx(5 / 3 * plain[n]) for n in ("collect", "reward", "optimize"))
+    assert control["evidence"] == pytest.approx(plain["evidence"])
+
+
 def test_labels_that_exist_need_no_samples(run):
     found = Sizes(0, 0.0, 0.0, 20.0, 100, 60.0)
     assert "collect" not in estimate(run(), found).seconds
