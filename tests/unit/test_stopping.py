@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from accord import pipeline
+from accord import round_policy
 from accord.config import Evaluate, Online, Run, validate
 from accord.config_stop import Stop
 from accord.evidence import alarm_findings
@@ -133,13 +133,13 @@ def test_what_makes_another_policy_is_in_its_key():
     peak = {"rules": [{"rule": "predicted_peak"}]}
 
     def settings(**values):
-        return pipeline._settings_of_policy(validate(Run, values))
+        return round_policy.settings_of_policy(validate(Run, values))
 
     loud, quiet = ({"kind": "simulated", "noise": noise} for noise in (2.0, 0.1))
     assert settings(judge=loud) == settings(judge=quiet)  # what it says is in the labels already
     assert settings(judge=loud, stop=peak) != settings(judge=quiet, stop=peak)
-    pessimistic = {"ensemble": {"rule": "worst"}}
-    assert settings(direct={}, online=pessimistic) != settings(direct={})
+    several, pessimistic = {"ensemble": {}}, {"ensemble": {"rule": "worst"}}
+    assert settings(direct={}, reward=several, online=pessimistic) != settings(direct={}, reward=several)
     assert settings(evaluate={"fresh_pairs": 8}) == settings()
 
 
