@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shown_curves import measure_curves
-from benchmarks.shown_matched import summary_against
+from benchmarks.shown_matched import measure_ensemble, summary_against, summary_ensemble
 from benchmarks.shown_pairs import summary_pairs
 from benchmarks.shown_planted import HACKS, measure_planted, summary_planted
 
@@ -100,17 +100,19 @@ PAIRS = Experiment(
 
 FEW = "collect.pairs=120"
 FOUR = ["reward.ensemble={kind: full, members: 4}", FEW]
+BEST_OF_16 = ["evaluate.best_of=16", "evaluate.best_of_prompts=96"]
 ENSEMBLE = Experiment(
     name="ensemble",
     recipe="pairs",
     arms={
         "single": [FEW],
-        "mean": FOUR,
+        # Best-of-n does not ask what RL does: it is in one arm, picked by the mean and pessimistically.
+        "mean": [*FOUR, "evaluate.best_of_ensemble={rule: uwo, coefficient: 0.5}", *BEST_OF_16],
         "worst case": [*FOUR, "online.ensemble.rule=worst"],
         "mean - variance": [*FOUR, "online.ensemble={rule: uwo, coefficient: 0.1}"],
     },
-    measure=measure_curves,
-    summary=summary_against("single"),
+    measure=measure_ensemble,
+    summary=summary_ensemble("single"),
     tiny=TINY,
 )
 

@@ -4,11 +4,15 @@ against as many of the old policy's samples.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks.shown_curves import distance, matched, over_seeds, series
+from benchmarks.shown_curves import distance, matched, measure_curves, over_seeds, series
 from benchmarks.shown_pairs import curves_picture
+
+from accord.config import Run
 
 Row = dict[str, Any]
 
@@ -50,3 +54,39 @@ def summary_against(base: str) -> Callable[[Sequence[Row]], tuple[str, str]]:
         return "\n".join(out).replace(" -", " −"), curves_picture(rows, arms)
 
     return summary
+
+
+def measure_ensemble(folder: Path, evaluations: Sequence[Row], settings: Run) -> Row:
+    """The curves, and gold of best-of-n picked by the members' mean and pessimistically, where both are."""
+    curve = json.loads((folder / "round-0" / "curve.json").read_text(encoding="utf-8"))
+    careful = {point["n"]: point["gold"] for point in curve["best_of_n_pessimistic"]}
+    both = [[point["n"], point["gold"], careful[point["n"]]] for point in curve["best_of_n"] if careful]
+    return measure_curves(folder, evaluations, settings) | {"best_of": both}
+
+
+def summary_ensemble(base: str) -> Callable[[Sequence[Row]], tuple[str, str]]:
+    """`summary_against`, and what pessimism bought best-of-n at the same n (KL) and the same labels."""
+
+    def summary(rows: Sequence[Row]) -> tuple[str, str]:
+        text, picture = summary_against(base)(rows)
+        picked = [row for row in rows if row.get("best_of")]
+        out = [text, "", *best_of_lines(picked)] if picked else [text]
+        return "\n".join(out), picture
+
+    return summary
+
+
+def best_of_lines(rows: Sequence[Row]) -> list[str]:
+    """A table of gold's gain over the start at each n, and the difference over seeds at the largest."""
+    out = [
+        "| seed | n | gold's gain, picked by the members' mean | picked pessimistically |",
+        "|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        start = row["best_of"][0][1]
+        for n, plain, careful in row["best_of"][1:]:
+            out.append(f"| {row['seed']} | {n} | {plain - start:.2f} | {careful - start:.2f} |")
+    most = rows[0]["best_of"][-1][0]
+    gaps = [careful - plain for row in rows for n, plain, careful in row["best_of"] if n == most]
+    out += ["", f"Pessimistic best of {most} − best of {most} by the mean: gold {over_seeds(gaps)}."]
+    return [line.replace(" -", " −") for line in out]

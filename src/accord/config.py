@@ -105,6 +105,9 @@ class Evaluate(Config):
     curve_samples_per_prompt: Count = Field(1, description="at evaluations during RL")
     best_of: Annotated[int, Field(ge=2)] = 8
     best_of_prompts: Count = 32
+    best_of_ensemble: Aggregation | None = Field(
+        None, description="best-of-n also picks by this rule (pessimistic best-of-n); needs reward.ensemble"
+    )
     bootstrap: Count = 2000
     split_half: bool = Field(True, description="second reward models of other labels: heads on SFT's states")
     probed_answers: Annotated[int, Field(ge=0)] = Field(
@@ -114,6 +117,15 @@ class Evaluate(Config):
         0,
         description="pairs of the final policy's held-out samples that the judge labels, never learned from",
     )
+
+    @model_validator(mode="after")
+    def _pessimistic(self) -> Evaluate:
+        if self.best_of_ensemble is not None and self.best_of_ensemble.rule == "mean":
+            raise ValueError(
+                "best_of_ensemble.rule is mean, which is what it would be compared with: use uwo, worst or"
+                " lcb, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Evaluate:
@@ -220,6 +232,11 @@ class Run(Config):
             raise ValueError(
                 f"online.ensemble.rule is {self.online.ensemble.rule}, but the reward model is a single one:"
                 " give reward.ensemble without average, or leave online.ensemble out"
+            )
+        if self.evaluate.best_of_ensemble is not None and (members is None or members.average):
+            raise ValueError(
+                f"evaluate.best_of_ensemble.rule is {self.evaluate.best_of_ensemble.rule}, but the reward"
+                " model is a single one: give reward.ensemble without average, or leave it out"
             )
         several = self.reward.ensemble is not None or bool(self.reward.criteria) or bool(self.reward.base)
         if self.online.algorithm == "ppo" and self.online.critic_start == "reward" and several:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accord.best_of_evidence import best_of_curve, pessimistic_best_of, pessimistic_curve
 from accord.config import Evaluate, Simulated
 from accord.config import Judge as JudgeConfig
-from accord.diagnostics.best_of_n import best_of_n_curve
 from accord.diagnostics.length import diversity_shift, length_share, length_shift, repetition_shift
 from accord.diagnostics.overoptimisation import overoptimisation
 from accord.diagnostics.statistics import by_prompt, cluster_bootstrap
@@ -131,7 +131,8 @@ def _write_curve(
         gold = {"keys": means[0][1], "gold": [mean_G.tolist() for mean_G, _ in means]}
     curve: Row = {
         "points": [_point(e["step"], e["rows"], config) for e in graded],
-        "best_of_n": _best_of_n(best_of, config),
+        "best_of_n": best_of_curve(best_of, config),
+        "best_of_n_pessimistic": pessimistic_curve(best_of, config),
         "by_prompt": gold,
         "gold_name": gold_of(judge)[1],
         "simulated": isinstance(judge, Simulated),
@@ -167,7 +168,7 @@ def judge_round(
     base, policy = evaluations[0]["rows"], evaluations[-1]["rows"]
     findings = _findings(evaluations, base, policy, config, curve["gold_name"])
     findings += further_findings(evaluations, best_of, config, *extras)
-    findings += more
+    findings += [*pessimistic_best_of(best_of, config, curve["gold_name"]), *more]
     samples = [
         {"prompt": b["prompt"], "key": b["key"], "sft": _sample(b), "policy": _sample(p)}
         for b, p in zip(base, policy, strict=True)
@@ -285,16 +286,6 @@ def _findings(
         ),
         *_shifts(base, policy, keys, options),
     ]
-
-
-def _best_of_n(rows: Sequence[Row], config: Evaluate) -> list[Row]:
-    if not rows:
-        return []
-    width = sum(1 for row in rows if row["key"] == rows[0]["key"])
-    score_PN = np.array([row["proxy"] for row in rows]).reshape(-1, width)
-    gold_PN = None if rows[0]["gold"] is None else np.array([row["gold"] for row in rows]).reshape(-1, width)
-    sizes = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= width]
-    return best_of_n_curve(score_PN, gold_PN, sizes=sizes, samples=config.bootstrap)
 
 
 def _sample(row: Row) -> Row:

@@ -260,7 +260,7 @@ def _rounds(running: Running, inputs: Inputs, began: float, until: Until) -> Res
                 checkpoints.key(
                     "evidence",
                     policy_key,
-                    run.evaluate.model_dump(mode="json", exclude={"fresh_pairs"}),
+                    run.evaluate.model_dump(mode="json", exclude={"fresh_pairs", "best_of_ensemble"}),
                     limits,
                 ),
             )  # fmt: skip

@@ -32,7 +32,7 @@ from accord.streams import stream_seed
 from accord.towers import Tower
 
 # Questions that are asked of a finished policy: another answer to them needs no other policy.
-ASKED_AFTERWARDS = {"split_half", "probed_answers", "fresh_pairs"}
+ASKED_AFTERWARDS = {"split_half", "probed_answers", "fresh_pairs", "best_of_ensemble"}
 ROWS = "rows with ids and entropy"  # what evaluations.json holds; older ones are made again
 
 

@@ -18,6 +18,7 @@ from accord.diagnostics.length import length_share
 from accord.diagnostics.mode_collapse import mode_collapse
 from accord.diagnostics.on_policy import on_policy_accuracy
 from accord.diagnostics.overoptimisation import overoptimisation
+from accord.diagnostics.pessimistic_selection import pessimistic_selection
 from accord.diagnostics.policy_probes import Changes, policy_probes
 from accord.diagnostics.seeds import seeds_finding
 from accord.diagnostics.split_half import split_half, split_half_selection
@@ -26,6 +27,7 @@ from accord.diagnostics.style_features import FEATURES
 from accord.records import Finding
 from accord.report import build
 from accord.report.artefacts import read
+from accord.report.charts import show
 from accord.report.evidence_panels import panels
 from tests.unit.test_report import Page, edit, fake_run
 
@@ -57,6 +59,7 @@ def every_finding() -> list[Finding]:
         overoptimisation(d_P**2, trained, other, gold_name="positivity", samples=200),
         split_half(d_P**2, trained, other, samples=200),
         split_half_selection(rng.normal(size=(40, 4)), rng.normal(size=(40, 4)), samples=200),
+        pessimistic_selection(*rng.normal(size=(3, 40, 4)), samples=200),
         ensemble_spread(*members, TWICE, TWICE, samples=200),
         on_policy_accuracy(right, worse, np.arange(120), np.arange(120), samples=200),
         classifier_drift(base, policy, TWICE, TWICE, samples=200),
@@ -96,6 +99,8 @@ def test_every_finding_has_its_panel_with_the_figures(run: Path) -> None:
     assert [one.value for one in halves if one.series == "second model"] == found["split_half"]["evidence"][
         "other"
     ]
+    picked = next(one for one in views["second"].figures if one[0] == "pessimistic best of n")
+    assert picked[1] == show(found["pessimistic_best_of_n"]["figure"])
     bins = found["on_policy_accuracy"]["evidence"]["bins"]
     fresh = [one for one in views["fresh"].charts[0].data if one.series == "fresh labels"]
     assert [one.value for one in fresh] == pytest.approx([100 * row["fresh_accuracy"] for row in bins])
@@ -171,3 +176,22 @@ def test_nothing_measured_leaves_no_panel_and_odd_shapes_no_trace(run: Path) -> 
         }
     path.write_text(json.dumps({"findings": found}))
     assert "How far it has moved" in Page(build(run).read_text()).text
+
+
+def test_pessimistic_best_of_n_has_a_line_of_its_own_beside_plain_best_of_n(run: Path) -> None:
+    points = [
+        {"n": n, "kl": kl, "proxy": 0.1 * n, "gold": gold, "proxy_interval": None, "gold_interval": None}
+        for n, kl, gold in ((1, 0.0, 0.0), (4, 0.64, 0.5))
+    ]
+    edit(
+        run / "round-0/curve.json",
+        best_of_n=points,
+        best_of_n_pessimistic=[p | {"gold": 0.7} for p in points],
+    )
+    charts = panels(read(run).rounds[0])[0].charts
+    drawn = {one.series: one for one in charts[1].data if one.x == pytest.approx(0.8)}
+    assert drawn["best of n (n = 1 to 4)"].value == 0.5
+    assert drawn["pessimistic best of n (n = 1 to 4)"].value == 0.7
+    edit(run / "round-0/curve.json", best_of_n_pessimistic=[])
+    names = {one.series for one in panels(read(run).rounds[0])[0].charts[1].data}
+    assert not any(name.startswith("pessimistic") for name in names)

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.shown import evaluations_of
 from benchmarks.shown_curves import best_budget, matched, own_accuracy, regret, regrets
 from benchmarks.shown_experiments import EXPERIMENTS, jobs
+from benchmarks.shown_matched import best_of_lines
 from benchmarks.shown_planted import auc_interval, exact, limit_of, scores, usable
 
 from accord import config
@@ -189,3 +190,19 @@ def test_hacked_runs_are_told_from_clean_ones() -> None:
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
     fewer, _ = EXPERIMENTS["planted"].summary(rows[:2])
     assert fewer == "2 baseline, 0 clean and 0 hacked runs so far"
+
+
+def test_pessimistic_best_of_n_over_seeds_by_hand() -> None:
+    rows = [
+        {"seed": 1, "best_of": [[1, 0.5, 0.5], [2, 0.7, 0.6], [4, 0.9, 1.1]]},
+        {"seed": 0, "best_of": [[1, 0.0, 0.0], [2, 0.2, 0.2], [4, 0.4, 0.8]]},
+    ]
+    lines = best_of_lines(rows)
+    assert lines[2:6] == [
+        "| 0 | 2 | 0.20 | 0.20 |",
+        "| 0 | 4 | 0.40 | 0.80 |",
+        "| 1 | 2 | 0.20 | 0.10 |",
+        "| 1 | 4 | 0.40 | 0.60 |",
+    ]
+    # .4 and .2: mean .3, t with 1 degree of freedom 12.706, standard error .1414 / √2 = .1
+    assert lines[-1] == "Pessimistic best of 4 − best of 4 by the mean: gold 0.30 (−0.97 to 1.57)."

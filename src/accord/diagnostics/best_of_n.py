@@ -47,6 +47,7 @@ def best_of_n_curve(
     score_PN: Any,
     gold_PN: Any | None = None,
     *,
+    picked_by_PN: Any | None = None,
     sizes: Sequence[int] | None = None,
     samples: int = 2000,
     seed: int = 0,
@@ -56,6 +57,7 @@ def best_of_n_curve(
     Args:
         score_PN: proxy score of N samples for each of P prompts.
         gold_PN: gold of the same samples, or None.
+        picked_by_PN: another score of the same samples that picks (a pessimistic one); None: the proxy.
         sizes: the n to report, each 1..N; None: all of them.
 
     Returns:
@@ -70,14 +72,20 @@ def best_of_n_curve(
     for n in sizes:
         if not 1 <= n <= count:
             raise BadInput(f"best of {n} needs {max(n, 1)} samples a prompt, but there are {count}")
-    columns = [best_of_n_values(score, score, sizes)]
+    picker = score if picked_by_PN is None else finite(picked_by_PN, "the picking scores")
+    if picker.shape != score.shape:
+        raise BadInput(
+            f"the picking scores have shape {picker.shape}, scores have {score.shape}: they must be of the"
+            " same samples"
+        )
+    columns = [best_of_n_values(picker, score, sizes)]
     if gold_PN is not None:
         gold = finite(gold_PN, "gold")
         if gold.shape != score.shape:
             raise BadInput(
                 f"gold has shape {gold.shape}, scores have {score.shape}: they must be the same samples"
             )
-        columns.append(best_of_n_values(score, gold, sizes))
+        columns.append(best_of_n_values(picker, gold, sizes))
     value_PD = np.concatenate(columns, axis=1)
     draws_SD = cluster_sum_draws(value_PD, samples, stream(seed, "best_of_n")) / prompts
     low_D, high_D = percentiles(draws_SD, prompts, 0.95)

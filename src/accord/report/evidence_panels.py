@@ -46,7 +46,7 @@ def _figures(findings: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]
 
 def second_model_panel(one: Round) -> Panel | None:
     """A reward model of the other half of the pairs, and the members of an ensemble."""
-    findings = _found(one, "split_half", "split_half_selection", "ensemble_spread")
+    findings = _found(one, "split_half", "split_half_selection", "ensemble_spread", "pessimistic_best_of_n")
     if not findings:
         return None
     charts = []

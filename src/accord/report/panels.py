@@ -62,18 +62,22 @@ def curve_chart(
     if not any(number(p.get(kind)) is not None for p in points):
         return None
     series = []
-    best = sorted(mappings(curve.get("best_of_n")), key=lambda p: number(p.get("n")) or 0.0)
-    if any(number(p.get(kind)) is not None for p in best):
-        low, high = _ends(best, f"{kind}_interval")
-        y = [number(p.get(kind)) for p in best]
-        largest = show(number(best[-1].get("n")))
-        series.append(
-            Series(
-                f"best of n (n = 1 to {largest})",
-                _root(best), y, low, high,
-                style="reference", marker="diamond", hollow=True, dashed=True, band=True,
-            )
-        )  # fmt: skip
+    for key, words, marker in (
+        ("best_of_n", "best of n", "diamond"),
+        ("best_of_n_pessimistic", "pessimistic best of n", "square"),
+    ):
+        best = sorted(mappings(curve.get(key)), key=lambda p: number(p.get("n")) or 0.0)
+        if any(number(p.get(kind)) is not None for p in best):
+            low, high = _ends(best, f"{kind}_interval")
+            y = [number(p.get(kind)) for p in best]
+            largest = show(number(best[-1].get("n")))
+            series.append(
+                Series(
+                    f"{words} (n = 1 to {largest})",
+                    _root(best), y, low, high,
+                    style="reference", marker=marker, hollow=True, dashed=True, band=True,
+                )
+            )  # fmt: skip
     low, high = _ends(points, f"{kind}_interval")
     y = [number(p.get(kind)) for p in points]
     marker = "square" if kind == "gold" else "circle"
