@@ -20,7 +20,7 @@ from accord.config_judges import FileJudge, FunctionJudge, HumanJudge, Judge, Ll
 from accord.config_online import Kl, MissingEnd, Online
 from accord.config_reward import Ensemble, Gate, Reward
 from accord.config_rounds import BetweenRounds, Collect
-from accord.config_stop import PredictedPeak, Stop, TurnedDown
+from accord.config_stop import LOOKS_FOR_A_PEAK, PredictedPeak, Stop, TurnedDown
 from accord.records import BadInput
 
 __all__ = [
@@ -192,9 +192,16 @@ class Run(Config):
                 f"stop.rules keep a checkpoint at each of {looks} evaluations, {MOST_CHECKPOINTS} at most:"
                 " raise online.evaluate_every"
             )
-        if any(isinstance(one, PredictedPeak) for one in self.stop.rules) and (
-            self.judge is None or isinstance(self.judge, FileJudge | HumanJudge)
-        ):
+        peaks = any(isinstance(one, PredictedPeak) for one in self.stop.rules)
+        if peaks and looks < LOOKS_FOR_A_PEAK:
+            steps, most = self.online.steps, self.online.steps // (LOOKS_FOR_A_PEAK - 1)
+            way = f"lower online.evaluate_every to {most}" if most else "raise online.steps"
+            raise ValueError(
+                f"the stop rule predicted_peak needs {LOOKS_FOR_A_PEAK} evaluations to fit a curve to, but"
+                f" online.steps {steps} with evaluate_every {self.online.evaluate_every} give {looks}: {way},"
+                " or leave the rule out"
+            )
+        if peaks and (self.judge is None or isinstance(self.judge, FileJudge | HumanJudge)):
             raise ValueError(
                 "the stop rule predicted_peak labels checkpoints during RL: it needs a judge that answers at"
                 " once (simulated, llm or function)"

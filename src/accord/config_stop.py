@@ -23,6 +23,9 @@ Watched = Literal[
 ]
 
 
+LOOKS_FOR_A_PEAK = 6  # labelled evaluations that a curve with a peak is fitted to, SFT's included
+
+
 class KlBudget(Config):
     rule: Literal["kl_budget"]
     limit: Annotated[float, Field(gt=0)] = Field(description="nats a response")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,6 +130,64 @@ def checkpoint_bytes(run: Run, weights: Weights) -> int:
     return int(count * (width + 12 * trained_share(weights, layers)))
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Seconds that pieces of a stage take: the model's operations over this machine's speed.
+
+    Attributes:
+        layers, body, head: see `_operations`.
+        speed: operations a second of one matrix product.
+        prompt_tokens: mean of a prompt.
+    """
+
+    layers: int
+    body: float
+    head: float
+    speed: float
+    prompt_tokens: float
+
+    def seconds(self, kind: str, operations: float) -> float:
+        return operations / (self.speed * EFFICIENCY[kind])
+
+    def forward(self, tokens: float) -> float:
+        """A pass through all layers, without the head."""
+        return self.seconds("forward", self.body * tokens)
+
+    def training(self, tokens: float, epochs: float, weights: Weights, head_tokens: float = 0.0) -> float:
+        share = trained_share(weights, self.layers)
+        passes = (1 - share) * (1 if share < 1 else epochs) + 3 * share * epochs
+        return self.seconds("train", self.body * tokens * passes + 4 * self.head * head_tokens * epochs)
+
+    def sampling(self, prompts: float, samples: float, reply: float) -> float:
+        prefill = self.forward(prompts * self.prompt_tokens)
+        return prefill + self.seconds("sample", (self.body + self.head) * samples * reply)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What a round has: pairs that it collects, all pairs so far, and their mean tokens."""
+
+    collected: int
+    pairs: float
+    pair_tokens: float
+
+    @property
+    def tokens(self) -> float:
+        return self.pairs * self.pair_tokens
+
+
+def _labels(run: Run, found: Sizes) -> list[_Labels]:
+    """Of each round: the reward model is trained on all labels so far."""
+    each = found.prompt_tokens + 2 * run.collect.sampling.max_new_tokens * UNKNOWN_REPLY
+    pairs, tokens = float(found.comparisons), found.comparisons * found.comparison_tokens
+    rounds = []
+    for round in range(run.rounds):
+        collected = 0 if round == 0 and found.comparisons else run.collect.pairs
+        pairs, tokens = pairs + collected, tokens + collected * each
+        rounds.append(_Labels(collected, pairs, tokens / pairs))
+    return rounds
+
+
 def estimate(run: Run, found: Sizes) -> Estimate:
     """The cost of ``run`` on data of these sizes.
 
@@ -137,65 +196,122 @@ def estimate(run: Run, found: Sizes) -> Estimate:
     """
     layers, body, head = _operations(run)
     speed = _matrix_speed(models.resolve_dtype(run.model.dtype))
-
-    def seconds(kind: str, operations: float) -> float:
-        return operations / (speed * EFFICIENCY[kind])
-
-    def training(tokens: float, epochs: float, weights: Weights, head_tokens: float = 0.0) -> float:
-        share = trained_share(weights, layers)
-        passes = (1 - share) * (1 if share < 1 else epochs) + 3 * share * epochs
-        return seconds("train", body * tokens * passes + 4 * head * head_tokens * epochs)
-
-    def sampling(prompts: float, samples: float, reply: float) -> float:
-        prefill = seconds("forward", body * prompts * found.prompt_tokens)
-        return prefill + seconds("sample", (body + head) * samples * reply)
-
+    work = _Work(layers, body, head, speed, found.prompt_tokens)
     out: dict[str, float] = {}
     if run.sft is not None:
         tokens = found.demonstrations * found.demonstration_tokens
         replies = found.demonstrations * found.demonstration_reply_tokens
-        out["sft"] = training(tokens, run.sft.epochs, run.sft.weights, replies)
-    pairs, pair_tokens = found.comparisons, found.comparison_tokens
-    if not pairs:
-        pairs, reply = run.collect.pairs, run.collect.sampling.max_new_tokens * UNKNOWN_REPLY
-        pair_tokens = found.prompt_tokens + 2 * reply
-        each = run.collect.samples_per_prompt
-        out["collect"] = sampling(pairs / (each // 2), pairs / (each // 2) * each, reply)
-    share = trained_share(run.reward.weights, layers)
+        out["sft"] = work.training(tokens, run.sft.epochs, run.sft.weights, replies)
+    for round, labels in enumerate(_labels(run, found)):
+        again = 2 if run.equal_label_control and round else 1  # the control, which has no evidence
+        for name, seconds in _round(run, found, work, labels).items():
+            out[name] = out.get(name, 0.0) + seconds * (again if name != "evidence" else 1)
+    return Estimate(_memory(run, layers, body, head), out)
+
+
+def _round(run: Run, found: Sizes, work: _Work, labels: _Labels) -> dict[str, float]:
+    """Seconds of a round's stages."""
+    out: dict[str, float] = {}
+    if labels.collected:
+        prompts = labels.collected / (run.collect.samples_per_prompt // 2)
+        reply = run.collect.sampling.max_new_tokens * UNKNOWN_REPLY
+        out["collect"] = work.sampling(prompts, prompts * run.collect.samples_per_prompt, reply)
+    out["reward"] = _reward(run, work, labels)
+    out["optimize"], steps = _optimize(run, found, work, labels)
+    out["optimize"] += _evaluations(run, work, steps)
+    out["evidence"] = work.forward(_evidence_tokens(run, work, labels, steps))
+    return out
+
+
+def _reward(run: Run, work: _Work, labels: _Labels) -> float:
+    """Training, and the gate: held-out pairs whole, and each probe's edited answers."""
+    share = trained_share(run.reward.weights, work.layers)
     ensemble = run.reward.ensemble
     members = ensemble.members if ensemble is not None and ensemble.kind == "full" else 1
-    out["reward"] = training(pairs * pair_tokens, run.reward.epochs * members, run.reward.weights)
-    out["reward"] += members * seconds("forward", body * pairs * pair_tokens * (share if share < 1 else 1))
-    # The gate: held-out pairs whole, and each probe's edited answers.
-    judged = pairs * run.reward.test_fraction + run.gate.probed_answers * PROBES * EDITED
-    out["reward"] += members * seconds("forward", body * judged * pair_tokens)
+    total = work.training(labels.tokens, run.reward.epochs * members, run.reward.weights)
+    judged = labels.pairs * run.reward.test_fraction + run.gate.probed_answers * PROBES * EDITED
+    return total + members * work.forward(labels.tokens * share + judged * labels.pair_tokens)
+
+
+def _optimize(run: Run, found: Sizes, work: _Work, labels: _Labels) -> tuple[float, int]:
+    """(seconds without evaluations, optimiser steps) of what trains the policy."""
     stage = run.policy_stage[1]
     if isinstance(stage, Online):
-        out["optimize"] = _optimize(run, found, layers, body, head, seconds, sampling)
-    elif isinstance(stage, Rejection):
+        return stage.steps * _online_step(stage, work), stage.steps
+    if isinstance(stage, Rejection):
         reply = stage.sampling.max_new_tokens * UNKNOWN_REPLY
         answers, tokens = (
             found.prompts * stage.samples_per_prompt,
-            found.prompts * (found.prompt_tokens + reply),
+            found.prompts * (work.prompt_tokens + reply),
         )
-        out["optimize"] = sampling(found.prompts, answers, reply)
-        out["optimize"] += seconds("forward", body * answers * reply)  # the reward model picks
-        out["optimize"] += training(tokens, stage.epochs, stage.weights, found.prompts * reply)
-        steps = stage.epochs * tokens / stage.tokens_per_step
-        out["optimize"] += _evaluations(run, found, steps, body, head, seconds, sampling)
-    else:
-        replies = max(0.0, pairs * (pair_tokens - found.prompt_tokens))
-        again = stage.epochs if stage.reference == "live" else 1
-        part = trained_share(stage.weights, layers)
-        out["optimize"] = training(pairs * pair_tokens, stage.epochs, stage.weights, replies)
-        out["optimize"] += seconds("forward", again * (body * part * pairs * pair_tokens + head * replies))
-        steps = stage.epochs * pairs / stage.pairs_per_step
-        out["optimize"] += _evaluations(run, found, steps, body, head, seconds, sampling)
-    out["evidence"] = seconds("forward", body * _evidence_tokens(run, found, pairs, pair_tokens))
-    again = run.rounds - 1 if run.equal_label_control else 0  # later rounds once more, without evidence
-    for name in ("collect", "reward", "optimize", "evidence"):
-        if name in out:
-            out[name] *= run.rounds + (again if name != "evidence" else 0)
+        total = work.sampling(found.prompts, answers, reply)
+        total += work.forward(answers * reply)  # the reward model picks
+        total += work.training(tokens, stage.epochs, stage.weights, found.prompts * reply)
+        return total, math.ceil(stage.epochs * tokens / stage.tokens_per_step)
+    replies = max(0.0, labels.pairs * (labels.pair_tokens - work.prompt_tokens))
+    again = stage.epochs if stage.reference == "live" else 1
+    part = trained_share(stage.weights, work.layers)
+    total = work.training(labels.tokens, stage.epochs, stage.weights, replies)
+    total += work.seconds("forward", again * (work.body * part * labels.tokens + work.head * replies))
+    return total, stage.epochs * math.ceil(labels.pairs / stage.pairs_per_step)
+
+
+def _online_step(online: Online, work: _Work) -> float:
+    """Sample, score, reference, update, critic."""
+    share = trained_share(online.weights, work.layers)
+    reply = online.sampling.max_new_tokens * UNKNOWN_REPLY
+    batch = online.prompts_per_step * online.samples_per_prompt
+    tokens, replies = online.prompts_per_step * work.prompt_tokens + batch * reply, batch * reply
+    towers = 2 if online.algorithm == "ppo" else 1
+    average = 0 if online.reference_ema is None else 1
+    updates = online.epochs * online.minibatches
+    again = 0.0 if updates == 1 else 1.0  # several updates need the old log-probabilities apart
+    forward = 1 - share + share * (2 + again * towers + average)  # trunk, reward model, references
+    trained = 3 * share * towers * online.epochs
+    step = work.sampling(online.prompts_per_step, batch, reply)
+    if online.dynamic_sampling is not None:
+        # Prompts without spread come again and each draw is scored once more; half of them is a guess.
+        step *= 1 + 0.5 * (online.dynamic_sampling.tries - 1)
+        step += work.forward(tokens)
+    head = work.head * replies * (1 + average + 4 * online.epochs)
+    return step + work.seconds("train", work.body * tokens * (forward + trained) + head)
+
+
+def _between(run: Run, steps: int) -> int:
+    """Evaluations between the first and the last one."""
+    return max(0, -(-steps // run.policy_stage[1].evaluate_every) - 1)
+
+
+def _evaluations(run: Run, work: _Work, steps: int) -> float:
+    """Samples to held-out prompts, scored, with the KL, and best-of-n."""
+    stage, evaluate = run.policy_stage[1], run.evaluate
+    share, reply = trained_share(stage.weights, work.layers), stage.sampling.max_new_tokens * UNKNOWN_REPLY
+    between = evaluate.curve_samples_per_prompt * _between(run, steps)
+    samples = evaluate.prompts * (between + 2 * evaluate.samples_per_prompt)
+    samples += evaluate.best_of * evaluate.best_of_prompts
+    once = work.sampling(evaluate.prompts, samples, reply)
+    return once + work.seconds("forward", samples * reply * (work.body * (1 + 3 * share) + 2 * work.head))
+
+
+def _evidence_tokens(run: Run, work: _Work, labels: _Labels, steps: int) -> float:
+    """Tokens that a whole model reads after RL: states of both sides, margins, edits, second models."""
+    evaluate = run.evaluate
+    reply = run.policy_stage[1].sampling.max_new_tokens * UNKNOWN_REPLY
+    test = run.reward.test_fraction * labels.tokens
+    ends = 2 * evaluate.prompts * (work.prompt_tokens + evaluate.samples_per_prompt * reply)
+    edited = 2 * EDITS_APPLIED * evaluate.probed_answers * (work.prompt_tokens + EDIT_LENGTHENS * reply)
+    if not evaluate.split_half:
+        return ends + test + edited
+    each = work.prompt_tokens + evaluate.curve_samples_per_prompt * reply
+    curve = _between(run, steps) * evaluate.prompts * each
+    best_of = evaluate.best_of_prompts * (work.prompt_tokens + evaluate.best_of * reply)
+    second = min(labels.pairs, 3 * MOST_PAIRS) * labels.pair_tokens
+    return 2 * ends + test + edited + curve + best_of + second
+
+
+def _memory(run: Run, layers: int, body: float, head: float) -> int:
+    """Bytes at the peak."""
+    stage = run.policy_stage[1]
     towers = 2 if isinstance(stage, Online) and stage.algorithm == "ppo" else 1
     trained = trained_share(stage.weights, layers) * towers
     if stage.weights.train == "lora":
@@ -209,63 +325,4 @@ def estimate(run: Run, found: Sizes) -> Estimate:
     memory = count * (trained * kept + (2 + towers) * FROZEN_BYTES) + WORKING_BYTES
     if run.sft is not None:
         memory = max(memory, count * trained_share(run.sft.weights, layers) * TRAINED_BYTES + WORKING_BYTES)
-    return Estimate(int(memory), out)
-
-
-def _evidence_tokens(run: Run, found: Sizes, pairs: float, pair_tokens: float) -> float:
-    """Tokens that a whole model reads after RL: states of both sides, margins, edits, second models."""
-    evaluate = run.evaluate
-    reply = run.online.sampling.max_new_tokens * UNKNOWN_REPLY
-    test = pairs * run.reward.test_fraction * pair_tokens
-    ends = 2 * evaluate.prompts * (found.prompt_tokens + evaluate.samples_per_prompt * reply)
-    edited = 2 * EDITS_APPLIED * evaluate.probed_answers * (found.prompt_tokens + EDIT_LENGTHENS * reply)
-    if not evaluate.split_half:
-        return ends + test + edited
-    between = run.online.steps // run.online.evaluate_every
-    each = found.prompt_tokens + evaluate.curve_samples_per_prompt * reply
-    curve = between * evaluate.prompts * each
-    best_of = evaluate.best_of_prompts * (found.prompt_tokens + evaluate.best_of * reply)
-    second = min(pairs, 3 * MOST_PAIRS) * pair_tokens
-    return 2 * ends + test + edited + curve + best_of + second
-
-
-def _optimize(
-    run: Run, found: Sizes, layers: int, body: float, head: float, seconds: Any, sampling: Any
-) -> float:
-    """Steps (sample, score, reference, update, critic) and evaluations."""
-    online = run.online
-    share = trained_share(online.weights, layers)
-    reply = online.sampling.max_new_tokens * UNKNOWN_REPLY
-    batch = online.prompts_per_step * online.samples_per_prompt
-    tokens, replies = online.prompts_per_step * found.prompt_tokens + batch * reply, batch * reply
-    towers = 2 if online.algorithm == "ppo" else 1
-    average = 0 if online.reference_ema is None else 1
-    updates = online.epochs * online.minibatches
-    again = 0.0 if updates == 1 else 1.0  # several updates need the old log-probabilities apart
-    forward = 1 - share + share * (2 + again * towers + average)  # trunk, reward model, references
-    trained = 3 * share * towers * online.epochs
-    step = sampling(online.prompts_per_step, batch, reply)
-    if online.dynamic_sampling is not None:
-        # Prompts without spread come again and each draw is scored once more; half of them is a guess.
-        step *= 1 + 0.5 * (online.dynamic_sampling.tries - 1)
-        step += seconds("forward", body * tokens)
-    step += seconds(
-        "train", body * tokens * (forward + trained) + head * replies * (1 + average + 4 * online.epochs)
-    )
-    total: float = online.steps * step + _evaluations(run, found, online.steps, body, head, seconds, sampling)
-    return total
-
-
-def _evaluations(
-    run: Run, found: Sizes, steps: float, body: float, head: float, seconds: Any, sampling: Any
-) -> float:
-    """Samples to held-out prompts, scored, with the KL, and best-of-n."""
-    stage, evaluate = run.policy_stage[1], run.evaluate
-    layers = _operations(run)[0]
-    share, reply = trained_share(stage.weights, layers), stage.sampling.max_new_tokens * UNKNOWN_REPLY
-    k = evaluate.curve_samples_per_prompt * (int(steps) // stage.evaluate_every)
-    samples = evaluate.prompts * (k + 2 * evaluate.samples_per_prompt)
-    samples += evaluate.best_of * evaluate.best_of_prompts
-    once: float = sampling(evaluate.prompts, samples, reply)
-    once += seconds("forward", samples * reply * (body * (1 + 3 * share) + 2 * head))
-    return once
+    return int(memory)

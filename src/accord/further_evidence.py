@@ -58,12 +58,17 @@ class SecondModel(NamedTuple):
 
 
 class FreshLabels(NamedTuple):
-    """Chosen-minus-rejected margins of the reward model and the prompt key of each pair."""
+    """Chosen-minus-rejected margins of the reward model and the prompt key of each pair.
+
+    Attributes:
+        labels: how many fresh ones there are, those that name no better answer included.
+    """
 
     test_margin_N: Sequence[float]
     test_prompt_N: Sequence[str]
     fresh_margin_M: Sequence[float]
     fresh_prompt_M: Sequence[str]
+    labels: int = 0
 
 
 def at_most(rows: Sequence[Row], limit: int) -> list[int]:
@@ -169,6 +174,15 @@ def _ensemble(base: Sequence[Row], policy: Sequence[Row], options: Any) -> Findi
 
 
 def _fresh(fresh: FreshLabels, options: Any) -> Finding:
+    if not len(fresh.fresh_margin_M):
+        raise BadInput(
+            f"none of {fresh.labels} fresh labels of the final policy's samples names a better answer (the"
+            " others are ties or skipped): raise evaluate.fresh_pairs"
+            if fresh.labels
+            else "the final policy gave no prompt two different answers that could be compared"
+        )
+    if not len(fresh.test_margin_N):
+        raise BadInput("the reward model's own test set has no decided pair to compare with")
     return on_policy_accuracy(
         fresh.test_margin_N, fresh.fresh_margin_M, fresh.test_prompt_N, fresh.fresh_prompt_M, **options
     )

@@ -57,11 +57,7 @@ def read_inputs(run: Run) -> Inputs:
     if data.comparisons is not None:
         if run.direct is not None and run.direct.algorithm == "kto":
             answers = formats_judged.read_judged(data.comparisons)
-        found = _comparisons(data.comparisons, answers)
-        comparisons = found.rows
-        if answers:
-            notes.append(f"{len(answers)} answers that were judged alone")
-        notes.append(f"{len(found.rows)} comparisons ({found.format})")
+        comparisons = _comparisons(data.comparisons, answers, run.judge is not None, notes)
     if data.test_comparisons is not None:
         test_comparisons = formats.read_comparisons(data.test_comparisons).rows
     if data.test_prompts is None:  # a prompt that is learned from elsewhere cannot be held out
@@ -93,20 +89,31 @@ def read_inputs(run: Run) -> Inputs:
     )
 
 
-def _comparisons(path: str, answers: Sequence[Unpaired]) -> formats.Read[Comparison]:
+def _comparisons(
+    path: str, answers: Sequence[Unpaired], judge: bool, notes: list[str]
+) -> tuple[Comparison, ...]:
     """The comparisons of a file; of answers that were judged alone, those that find a partner.
 
-    The reward model, which measures a KTO policy, needs pairs; the policy itself does not.
+    The reward model, which measures a KTO policy, needs pairs; the policy itself does not. Where no answer
+    finds a partner, the judge's labels of sampled pairs are what the reward model learns from.
     """
-    if not answers:
-        return formats.read_comparisons(path)
+    if answers:
+        notes.append(f"{len(answers)} answers that were judged alone")
     try:
-        return formats.read_comparisons(path, max_rejects=len(answers))
+        found = formats.read_comparisons(path, max_rejects=len(answers))
     except BadInput:
+        if not answers:
+            raise
+        if judge:
+            notes.append("none of them has a partner: the reward model learns from the judge's labels alone")
+            return ()
         raise BadInput(
             f"no prompt of {path} has both a good and a bad answer: kto could learn from it, but the reward"
-            " model that its policy is measured by could not; give some prompts answers of both kinds"
+            " model that its policy is measured by could not; give some prompts answers of both kinds, or a"
+            " judge that labels sampled pairs"
         ) from None
+    notes.append(f"{len(found.rows)} comparisons ({found.format})")
+    return found.rows
 
 
 def _refuse_overlap(what: str, keys: Sequence[str], where: str, others: Sequence[str]) -> None:

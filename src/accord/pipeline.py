@@ -46,7 +46,7 @@ from accord.round_lineage import write_lineage
 from accord.round_measured import fresh_labels_of, measure
 from accord.round_pairs import chosen_by, collect_pairs
 from accord.round_policy import ROWS, learn_directly, optimise, save, settings_of_policy
-from accord.round_reward import train_reward
+from accord.round_reward import card_key, train_reward
 from accord.run_folder import clear, only_one, write_lock
 from accord.running import Policy, Running
 from accord.store import LabelStore
@@ -214,8 +214,8 @@ def _rounds(running: Running, inputs: Inputs, began: float, until: Until) -> Res
                 reward_key if warm else None,
             )
             result.reward = train_reward(
-                running, round, sft_folder, tokenizer, dtype, all_labels, inputs, reward_key, limits,
-                reward_start,
+                running, round, sft_folder, tokenizer, dtype, all_labels, inputs, card_key(run, reward_key),
+                limits, reward_start,
             )  # fmt: skip
             if until == "reward":
                 return result
@@ -240,7 +240,7 @@ def _rounds(running: Running, inputs: Inputs, began: float, until: Until) -> Res
                 folder, training, test, sampled_from=sampled_from,
                 chosen_by=chosen_by(out, round) if pairs else None,
                 reward_from=f"round-{round - 1}" if warm else "sft", policy_from=policy_from,
-                keys={"sft": sft_key, "reward": reward_key, "policy": policy_key},
+                keys={"sft": sft_key, "reward": card_key(run, reward_key), "policy": policy_key},
             )  # fmt: skip
             beyond: list[dict[str, Any]] = []
             if run.policy_stage[0] == "online":
@@ -267,11 +267,12 @@ def _rounds(running: Running, inputs: Inputs, began: float, until: Until) -> Res
             fresh, waiting = None, None
             try:
                 fresh_labels = fresh_labels_of(running, round, evaluations[-1]["rows"], policy_name, store)
-                fresh = fresh_margins(fresh_labels, evaluations[-1]["rows"], measured.deviation)
+                if run.evaluate.fresh_pairs:
+                    fresh = fresh_margins(fresh_labels, evaluations[-1]["rows"], measured.deviation)
             except WaitingForLabels as error:  # what can be said without them is said first
                 waiting = error
             evaluations, best_of = round_evidence.with_second_models(measured, evaluations, best_of)
-            extras = round_evidence.extras_of(measured, fresh)
+            extras = round_evidence.extras_of(measured, fresh, len(fresh_labels))
             result.findings, result.curve = evidence.judge_round(
                 folder, evaluations, best_of, run.evaluate, run.judge, extras, beyond, learned
             )

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accord import checkpoints
+from accord import checkpoints, models
 from accord.batches import Group
 
 _FILE = "logps.safetensors"
@@ -34,7 +34,8 @@ def weights_digest(model: Any) -> str:
 def content_key(model_digest: str, groups: Sequence[Group], temperature: float) -> str:
     """Key of the numbers: which weights, which tokens, which temperature, and what computes them.
 
-    torch's version and its threads are part of it: they decide the last bits of a sum.
+    The weights' number format is in their digest. torch's version, its threads and the device are part of
+    it: they decide the last bits of a sum.
     """
     digest = hashlib.sha256()
     for group in groups:
@@ -46,6 +47,7 @@ def content_key(model_digest: str, groups: Sequence[Group], temperature: float) 
         temperature,
         torch.__version__,
         torch.get_num_threads(),
+        str(models.device()),
     )
 
 

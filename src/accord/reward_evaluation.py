@@ -22,6 +22,7 @@ from accord import formats, models
 from accord.config import Gate
 from accord.diagnostics.benchmarks import benchmark_table
 from accord.diagnostics.probe_figures import measure_probes, real_responses
+from accord.diagnostics.probes import PROBES
 from accord.diagnostics.reward_evaluation import ScoredPairs, evaluate
 from accord.diagnostics.reward_gate import Verdict, gate
 from accord.diagnostics.statistics import FloatArray
@@ -111,8 +112,8 @@ def shown(model: str) -> str:
     return "/".join(path.resolve().parts[-3:]) if path.exists() else model
 
 
-def _in_parts(subject: Subject, label: str, quiet: bool) -> Callable[..., list[float]]:
-    """The subject's ``score``, a few responses at a time, with a line of progress; NaN for what does not fit.
+def _in_parts(subject: Subject, progress: Progress) -> Callable[..., list[float]]:
+    """The subject's ``score``, a few responses at a time, with progress; NaN for what does not fit.
 
     Comparisons that do not fit are left out beforehand; an edit may make an answer longer than the context.
     """
@@ -120,13 +121,14 @@ def _in_parts(subject: Subject, label: str, quiet: bool) -> Callable[..., list[f
     def score(prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[float]:
         scores = [math.nan] * len(responses)
         fitting = [i for i, one in enumerate(responses) if subject.fits(prompts[i], one)]
-        progress = Progress(label, len(fitting), quiet=quiet)
         for start in range(0, len(fitting), RESPONSES_AT_ONCE):
             part = fitting[start : start + RESPONSES_AT_ONCE]
             found = subject.score([prompts[i] for i in part], [responses[i] for i in part])
             for i, value in zip(part, found, strict=True):
                 scores[i] = value
             progress.advance(steps=len(part))
+        if len(fitting) < len(responses):
+            progress.advance(steps=len(responses) - len(fitting))
         return scores
 
     return score
@@ -175,17 +177,18 @@ def card_of(
     rows = fitting(subject, comparisons)
     prompts = [row.prompt for row in rows for _ in "ab"]
     answers = [answer for row in rows for answer in (row.pair.a, row.pair.b)]
-    found = _in_parts(subject, "scores", quiet)(prompts, answers)
+    found = _in_parts(subject, Progress("held-out pairs", len(answers), quiet=quiet))(prompts, answers)
     pairs = ScoredPairs(rows, np.array(found, dtype=np.float64).reshape(-1, 2))
     card = evaluate(pairs, training, samples=bootstrap, seed=seed)
     if label_source:
         card["data"]["label_source"] = label_source
     items = real_responses(rows, probed, seed) if probed and not card["scores"]["constant"] else []
     card["benchmarks"] = benchmark_tables(rows, pairs.score_N2, bootstrap, seed)
+    progress = Progress("probes", len(items) * (1 + len(PROBES)), quiet=quiet)
     card["probes"] = (
         measure_probes(
             items,
-            _in_parts(subject, "probes", quiet),
+            _in_parts(subject, progress),
             deviation=card["scores"]["deviation"],
             reads_end=subject.reads_end,
             samples=bootstrap,
@@ -194,6 +197,8 @@ def card_of(
         if items
         else None
     )
+    if progress.done < progress.total:  # edits that do not apply to every answer
+        progress.advance(steps=progress.total - progress.done)
     verdict = gate(card, limits)
     return card | {
         "format": 1,

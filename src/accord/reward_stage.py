@@ -71,7 +71,8 @@ def make(
     """
     trained = _trained(run, round, bases, dtype, training, test, work, limits, start)
     figures = trained.card | {"label_source": label_source}
-    card = _card(run, trained, f"round-{round}/{folder.name}", training, test, label_source)
+    name = f"round-{round}/{folder.name}"
+    card = _card(run, trained, name, training, test, label_source, quiet=work.quiet)
 
     def write(target: Path) -> None:
         trained.write(target)
@@ -124,6 +125,8 @@ def _card(
     training: Sequence[Comparison],
     test: Sequence[Comparison],
     label_source: str,
+    *,
+    quiet: bool,
 ) -> dict[str, Any] | None:
     """The card with the gate's verdict; None, with a warning, where the held-out pairs do not allow one."""
     subject = Subject(trained.scorer, name, "accord reward model")
@@ -137,6 +140,7 @@ def _card(
             bootstrap=run.evaluate.bootstrap,
             probed=run.gate.probed_answers,
             label_source=label_source,
+            quiet=quiet,
         )
     except BadInput as error:
         logger.warning("the reward model has no card, and its gate is not asked: %s", error)

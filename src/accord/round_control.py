@@ -17,7 +17,7 @@ from accord.records import Comparison, Finding, Prompt
 from accord.round_labels import counted_labels, sides_of
 from accord.round_pairs import collect_pairs
 from accord.round_policy import ROWS, optimise, settings_of_policy
-from accord.round_reward import train_reward
+from accord.round_reward import card_key, train_reward
 from accord.running import Policy, Running
 from accord.store import LabelStore
 
@@ -74,8 +74,9 @@ def control_of(
             newer.key if warm or onward else None, warm, onward,
         )  # fmt: skip
         train_reward(
-            aside, round, sft_folder, tokenizer, dtype, labels, inputs, reward_key, limits, reward_start
-        )
+            aside, round, sft_folder, tokenizer, dtype, labels, inputs, card_key(run, reward_key), limits,
+            reward_start,
+        )  # fmt: skip
         policy_key = checkpoints.key(
             "control policy", reward_key, settings_of_policy(run), ROWS,
             [(p.key, p.to_json()) for p in (*train_prompts, *test_prompts)],

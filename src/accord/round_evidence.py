@@ -273,11 +273,13 @@ def with_second_models(
     return scored, [row | {"halves": halves} for row, halves in both]
 
 
-def extras_of(found: Measured, fresh: tuple[list[float], list[str]] | None = None) -> Extras:
+def extras_of(found: Measured, fresh: tuple[list[float], list[str]] | None = None, labels: int = 0) -> Extras:
     """What more can be asked.
 
     Args:
-        fresh: margins and prompt keys of fresh labels (``fresh_labels.fresh_margins``).
+        fresh: margins and prompt keys of fresh labels (``fresh_labels.fresh_margins``); None: not asked for,
+            or not there yet.
+        labels: how many labels they are of, undecided ones included.
     """
     probes = None
     if found.probes:
@@ -291,7 +293,7 @@ def extras_of(found: Measured, fresh: tuple[list[float], list[str]] | None = Non
         probes = ProbeSides(sides[0], sides[1])
     pairs = found.second.get("pairs")
     second = SecondModel(f"{pairs} {HELD_OUT}" if pairs else HELD_OUT, found.second.get("unusable", ""))
-    labels = None
-    if fresh is not None and fresh[0] and found.test_margin_N:
-        labels = FreshLabels(found.test_margin_N, found.test_prompt_N, *fresh)
-    return Extras(probes, Latents(found.base_NH, found.policy_MH), labels, second)
+    asked = None
+    if fresh is not None:
+        asked = FreshLabels(found.test_margin_N, found.test_prompt_N, *fresh, labels)
+    return Extras(probes, Latents(found.base_NH, found.policy_MH), asked, second)

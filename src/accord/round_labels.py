@@ -7,15 +7,20 @@ later one, nor the other way round, which a warm start would not survive.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from accord import formats
 from accord.config import HumanJudge, Run
 from accord.judging import SimulatedAnnotators, judge_from, label_source
+from accord.judging.simulated import DESCRIPTION
 from accord.records import Comparison, Pair, Prompt, is_person
 from accord.store import LabelStore
 from accord.streams import stream_seed
+
+MACHINES = "models or functions as judges, no person"
+UNNAMED = "annotators who are not named"
 
 
 def counted_labels(
@@ -107,11 +112,36 @@ def _criterion(run: Run) -> str:
     return run.judge.criterion if isinstance(run.judge, HumanJudge) else ""
 
 
-def source_of_labels(run: Run, labels: Sequence[Comparison]) -> str:
-    """Where the labels come from, for the reward model's card and the report."""
-    if run.data.comparisons is not None:
-        return f"people (file {Path(run.data.comparisons).name})"
+def source_of_labels(run: Run, labels: Sequence[Comparison], given: Sequence[Comparison] = ()) -> str:
+    """Where the labels come from, for the reward model's card and the report.
+
+    Of a file's labels the annotators' names say who judged; a file without names does not say it.
+
+    Args:
+        given: those of the labels that ``data.comparisons`` held.
+    """
+    if given and run.data.comparisons is not None:
+        return _source_by_names(f"file {Path(run.data.comparisons).name}", labels)
     assert run.judge is not None  # the configuration wants comparisons or a judge
     source = label_source(run.judge)
     by_people = 0 if source.startswith("people") else sum(is_person(one.annotator) for one in labels)
     return f"{source}, and people ({by_people} of {len(labels)} labels)" if by_people else source
+
+
+def _source_by_names(file: str, labels: Sequence[Comparison]) -> str:
+    """In words who signed the labels, people first, each with its number where there are several kinds."""
+    kinds = Counter(_kind(one.annotator) for one in labels)
+    there = [(name, kinds[name]) for name in ("people", DESCRIPTION, MACHINES, UNNAMED) if kinds[name]]
+    if len(there) > 1:
+        return (
+            f"{', and '.join(f'{name} ({count} of {len(labels)} labels)' for name, count in there)}, {file}"
+        )
+    return f"{there[0][0] if there else UNNAMED} ({file})"
+
+
+def _kind(annotator: str) -> str:
+    if not annotator:
+        return UNNAMED
+    if is_person(annotator):
+        return "people"
+    return DESCRIPTION if annotator.startswith("simulated:") else MACHINES

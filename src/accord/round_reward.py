@@ -9,11 +9,20 @@ from typing import Any
 
 import torch
 
-from accord import reward_stage
+from accord import checkpoints, reward_stage
+from accord.config import Run
 from accord.inputs import Inputs
 from accord.records import Comparison
 from accord.round_labels import sides_of, source_of_labels
 from accord.running import Running
+
+
+def card_key(run: Run, reward_key: str) -> str:
+    """Key of a reward model with its card, of ``reward_key``, which is of its weights alone.
+
+    What is measured of the same weights changes the card and no policy that was optimised against them.
+    """
+    return checkpoints.key("card", reward_key, run.gate.probed_answers, run.evaluate.bootstrap)
 
 
 def train_reward(
@@ -36,7 +45,7 @@ def train_reward(
         training, test = sides_of(run, labels, inputs.test_comparisons)
         work = running.workspace("reward", round, key, settings.checkpoint_seconds)
         bases = reward_stage.bases_of(run, sft_folder, tokenizer)
-        source = source_of_labels(run, labels)
+        source = source_of_labels(run, labels, inputs.comparisons)
         reward_stage.make(run, round, folder, bases, dtype, training, test, work, source, start, **limits)
 
     running.stage(name, key, make, settings.weights)

@@ -123,7 +123,7 @@ def test_kto_learns_from_answers_that_have_no_partner(settings, tmp_path):
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        (lambda i: [("yes", True)], "has both a good and a bad answer"),
+        (lambda i: [("yes", True)], "has both a good and a bad answer.*or a judge that labels"),
         (lambda i: [("yes", bool(i % 2))], "has both a good and a bad answer"),
     ],
 )
@@ -133,6 +133,19 @@ def test_kto_without_any_pair_is_refused_before_anything(settings, tmp_path, kin
     with pytest.raises(BadInput, match=expected):
         pipeline.run(config.validate(Run, settings), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_kto_learns_from_thumbs_alone_where_a_judge_labels_pairs_for_the_reward_model(settings, tmp_path):
+    """No prompt has answers of both kinds: the policy learns from all of them, its proxy from the judge."""
+    settings |= {"sft": None, "direct": tiny({"algorithm": "kto"})}
+    file = answers(tmp_path / "judged.jsonl", lambda i: [("yes", bool(i % 2))])
+    settings["data"] = settings["data"] | {"comparisons": file}
+    result = pipeline.run(config.validate(Run, settings), tmp_path / "run", quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert len([row for row in rows if row["stage"] == "direct"]) == -(-12 // 8)
+    assert result.reward["label_source"] == "simulated annotators (a stand-in for people)"
+    pairs = (tmp_path / "run/round-0/pairs.jsonl").read_text().splitlines()
+    assert {json.loads(line)["a"]["policy"] for line in pairs} == {"sft"}
 
 
 def test_ties_alone_are_refused_before_anything(settings, tmp_path):

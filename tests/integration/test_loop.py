@@ -67,6 +67,26 @@ def test_a_run_learns_from_people_and_from_its_own_judge_only(settings, tmp_path
             assert source_of_labels(run, labels) == source
 
 
+def test_a_files_labels_are_called_by_the_names_that_signed_them(settings):
+    pair = Pair(Prompt.from_text("q"), Response("x"), Response("y"))
+    run = config.validate(Run, settings | {"data": settings["data"] | {"comparisons": "a/pairs.jsonl"}})
+    stand_in = "simulated annotators (a stand-in for people)"
+    for names, source in (
+        (["ann", "bob"], "people (file pairs.jsonl)"),
+        (["simulated:0", "simulated:1"], f"{stand_in} (file pairs.jsonl)"),
+        (["judge:wise", "function:f"], "models or functions as judges, no person (file pairs.jsonl)"),
+        (["", ""], "annotators who are not named (file pairs.jsonl)"),
+        (
+            ["ann", "simulated:0", "simulated:1"],
+            f"people (1 of 3 labels), and {stand_in} (2 of 3 labels), file pairs.jsonl",
+        ),
+    ):
+        labels = [Comparison(pair, "a", name) for name in names]
+        assert source_of_labels(run, labels, labels[:1]) == source
+    # none of the file's rows made a pair: the labels are the judge's
+    assert source_of_labels(run, labels, []) == f"{stand_in}, and people (1 of 3 labels)"
+
+
 def test_fresh_starts_over_and_keeps_the_labels(settings, tmp_path):
     run, out = config.validate(Run, settings), tmp_path / "run"
     pipeline.run(run, out, quiet=True, until="reward")

@@ -51,7 +51,11 @@ ASKED = [Prompt.from_text("question 1"), Prompt.from_text("another")]
 
 def test_heads_on_one_body_and_their_members_in_the_evaluation(labelled, tmp_path):
     labelled["online"] |= {"ensemble": {"rule": "worst"}}
+    labelled["evaluate"] |= {"best_of_ensemble": {"rule": "uwo"}}
     result = run(labelled, tmp_path / "run", until="evidence", ensemble={"members": 3})
+    picked = next(f for f in result.findings if f.name == "pessimistic_best_of_n")
+    assert picked.evidence["n"] == 2
+    assert [point["n"] for point in result.curve["best_of_n_pessimistic"]] == [1, 2]
     folder = tmp_path / "run/round-0/reward"
     card = json.loads((folder / "accord_reward.json").read_text())
     assert [member["name"] for member in card["members"]] == ["member 0", "member 1", "member 2"]
@@ -159,3 +163,23 @@ def test_odin_keeps_the_quality_head_alone(labelled, tmp_path):
     card = json.loads((folder / "accord_reward.json").read_text())
     odin = card["odin"]
     assert odin["accuracy_cost"] == pytest.approx(odin["both_heads"]["accuracy"] - card["accuracy"])
+
+
+def test_what_the_card_measures_is_in_its_key_and_the_gate_shows_its_progress(labelled, tmp_path, capsys):
+    """Other probes or draws make another card of the same weights; RL's key asks for the weights alone."""
+    out = tmp_path / "run"
+    pipeline.run(config.validate(Run, labelled), out, until="reward")
+    shown = capsys.readouterr().err
+    assert "held-out pairs" in shown
+    assert "probes" in shown
+    folder = out / "round-0/reward"
+    before, first = bytes_of(folder), json.loads((folder / "card.json").read_text())
+    assert first["probed"] == 2
+    labelled["gate"] |= {"probed_answers": 0}
+    run(labelled, out)
+    second = json.loads((folder / "card.json").read_text())
+    assert (second["probed"], second["probes"]) == (0, None)
+    assert bytes_of(folder) == before
+    labelled["evaluate"] |= {"bootstrap": 60}
+    run(labelled, out)
+    assert json.loads((folder / "card.json").read_text())["made_by"]["bootstrap"] == 60

@@ -219,6 +219,16 @@ def test_the_key_depends_on_every_token():
     assert key([one, two]) != key([two, one])
 
 
+def test_the_key_depends_on_the_device_and_the_number_format(policy, monkeypatch):
+    key = partial(reference_logps.content_key, "model", [Group((1,), ((2,),))], 1.0)
+    here = key()
+    assert key() == here
+    monkeypatch.setattr(reference_logps.models, "device", lambda: torch.device("meta"))
+    assert key() != here
+    digest = reference_logps.weights_digest(policy)
+    assert reference_logps.weights_digest(policy.to(torch.bfloat16)) != digest
+
+
 def prompts_and_work(tmp_path):
     return [Prompt.from_text("hold out")], Workspace("direct", 0, 0, tmp_path / "states", "k", quiet=True)
 

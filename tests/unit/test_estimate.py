@@ -49,17 +49,55 @@ def test_a_kept_trunk_is_counted_once(run):
     assert estimate(top, FOUND).seconds["sft"] == pytest.approx((body + 4 * 8 * HEAD_WEIGHTS * 120) / 1e6)
 
 
-def test_rounds_repeat_all_but_sft(run):
-    one, three = (estimate(run(rounds=r), FOUND).seconds for r in (1, 3))
+def test_rounds_repeat_all_but_sft_and_the_reward_model_learns_from_all_labels_so_far(run):
+    plain = {"gate": {"probed_answers": 0}}
+    one, three = (estimate(run(rounds=r, **plain), FOUND).seconds for r in (1, 3))
     assert three["sft"] == one["sft"]
-    assert all(three[name] == pytest.approx(3 * one[name]) for name in ("collect", "reward", "optimize"))
+    assert all(three[name] == pytest.approx(3 * one[name]) for name in ("collect", "optimize"))
+    assert three["reward"] == pytest.approx((1 + 2 + 3) * one["reward"])
+    # a direct method learns from all of them too; its few evaluations do not grow
+    quiet = plain | {"direct": {"evaluate_every": 10_000}, "evaluate": {"prompts": 1, "best_of_prompts": 1}}
+    one, two = (estimate(run(rounds=r, **quiet), FOUND).seconds["optimize"] for r in (1, 2))
+    assert 2.8 * one < two < 3 * one
+
+
+def test_labels_that_exist_are_followed_by_those_of_later_rounds(run):
+    """100 pairs of 60 tokens, then 30 of 20 + 2 · 0.75 · 40 = 80: rounds of 6,000 and of 8,400 tokens."""
+    collect = {"pairs": 30, "sampling": {"max_new_tokens": 40}}
+    none = {"gate": {"probed_answers": 0}, "reward": {"epochs": 1, "test_fraction": 0.2}}
+    found = Sizes(0, 0.0, 0.0, 20.0, 100, 60.0)
+    seconds = estimate(run(rounds=2, collect=collect, **none), found).seconds
+    # trained (6 · body a token), its scores, and a fifth of it for the gate
+    operations = (6 + 2 + 2 * 0.2) * BODY_WEIGHTS * (6000 + 8400)
+    assert seconds["reward"] == pytest.approx(operations / 1e6)
+    prompts = 30 / (run().collect.samples_per_prompt // 2)
+    answers = prompts * run().collect.samples_per_prompt * 0.75 * 40
+    once = 2 * BODY_WEIGHTS * prompts * 20 + 2 * (BODY_WEIGHTS + HEAD_WEIGHTS) * answers
+    assert seconds["collect"] == pytest.approx(once / 1e6)  # in round 1 alone
 
 
 def test_the_control_repeats_later_rounds(run):
-    asked = {"rounds": 3, "evaluate": {"fresh_pairs": 4}}
+    asked = {"rounds": 3, "evaluate": {"fresh_pairs": 4}, "gate": {"probed_answers": 0}}
     plain, control = (estimate(run(equal_label_control=on, **asked), FOUND).seconds for on in (False, True))
-    assert all(control[n] == pytest.approx(5 / 3 * plain[n]) for n in ("collect", "reward", "optimize"))
+    assert all(control[n] == pytest.approx(5 / 3 * plain[n]) for n in ("collect", "optimize"))
+    assert control["reward"] == pytest.approx((1 + 2 * 2 + 2 * 3) / 6 * plain["reward"])
     assert control["evidence"] == pytest.approx(plain["evidence"])
+
+
+def test_a_direct_methods_evaluations_are_its_own(run):
+    """100 pairs in batches of 10: 10 steps, looked at after 0, 4, 8 and 10. online's steps play no part."""
+    found = Sizes(0, 0.0, 0.0, 20.0, 100, 60.0)
+    direct = {"pairs_per_step": 10, "evaluate_every": 4, "sampling": {"max_new_tokens": 40}}
+    asked = {"direct": direct, "evaluate": {"prompts": 8, "probed_answers": 0}}
+    seconds = estimate(run(**asked), found).seconds
+    evaluate = run(**asked).evaluate
+    read = 2 * 2 * 8 * (20 + evaluate.samples_per_prompt * 30)  # both ends, by both models
+    read += 2 * 8 * (20 + evaluate.curve_samples_per_prompt * 30)  # the two evaluations in between
+    read += evaluate.best_of_prompts * (20 + evaluate.best_of * 30)
+    read += 0.15 * 6000 + 6000  # the reward model's test pairs; the second models' pairs
+    assert seconds["evidence"] == pytest.approx(2 * BODY_WEIGHTS * read / 1e6)
+    other = {"online": {"steps": 500, "evaluate_every": 1, "sampling": {"max_new_tokens": 7}}}
+    assert estimate(run(**asked, **other), found).seconds == seconds
 
 
 def test_labels_that_exist_need_no_samples(run):

@@ -15,7 +15,7 @@ import yaml
 
 from accord.config import FileJudge, Run
 from accord.records import BadInput, Finding, Pair, Prompt, Response, write_jsonl
-from accord.report import build
+from accord.report import answers, build
 from accord.report import build as build_report
 from accord.report.artefacts import clean, read
 from accord.report.build import code, json_for_script
@@ -382,6 +382,22 @@ def test_two_rounds_are_side_by_side_and_the_later_leads(tmp_path: Path) -> None
     assert opened == {"round-1": True, "round-0": False}
 
 
+def test_rounds_of_an_earlier_run_are_left_out_and_named(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "fewer", rounds=3)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"rounds": 1}))
+    found = read(run)
+    assert [one.index for one in found.rounds] == [0]
+    assert {row.get("round") for row in found.metrics} <= {None, 0}
+    page = page_of(run)
+    assert "72% win rate against SFT" in page.text.split("What should be done next?")[0]
+    assert "Evidence of round 1" not in page.text
+    assert (
+        "round-1, round-2: left by an earlier run of more rounds and no part of this one (rounds is 1), left"
+        " out."
+    ) in page.text
+
+
 def test_labels_from_people_have_no_gold(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "people", gold=False)
     text = page_of(run).text
@@ -545,10 +561,55 @@ def test_labels_of_people_then_simulated_annotators_are_both_named(tmp_path: Pat
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"]["comparisons"] = "hh.jsonl"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    words = (
-        "Labels come from people (hh.jsonl) and, in later rounds, from simulated annotators (a stand-in for"
-    )
+    words = "Labels come from people (hh.jsonl) and from simulated annotators (a stand-in for"
     assert words in page_of(run).text
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "simulated"),
+    [
+        ("people (file a.jsonl)", "Labels come from people: a.jsonl; no hidden gold exists.", False),
+        (
+            "annotators who are not named (file a.jsonl)",
+            "Labels come from a.jsonl, which does not say who judged",
+            False,
+        ),
+        (
+            "models or functions as judges, no person (file a.jsonl)",
+            "Results say what it prefers, not what people want",
+            False,
+        ),
+        (
+            "people (3 of 9 labels), and models or functions as judges, no person (6 of 9 labels), file a",
+            "Labels come from people and from models or functions as judges: a.jsonl.",
+            False,
+        ),
+        (
+            "people (3 of 9 labels), and annotators who are not named (6 of 9 labels), file a.jsonl",
+            "Labels come from people and from annotators who are not named: a.jsonl.",
+            False,
+        ),
+        (
+            "simulated annotators (a stand-in for people) (3 of 9 labels), and annotators who are not named",
+            "Labels come from annotators who are not named (a.jsonl) and from simulated annotators (a stand-in",
+            True,
+        ),
+        (
+            "simulated annotators (a stand-in for people) (file a.jsonl)",
+            "Results say nothing about what people want.",
+            True,
+        ),
+    ],
+)
+def test_the_banner_says_who_judged_a_file(tmp_path: Path, source: str, words: str, simulated: bool) -> None:
+    run = fake_run(tmp_path / "file", gold=False)
+    edit(run / "round-0/reward/accord_reward.json", label_source=source)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["comparisons"] = "a.jsonl"
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"judge": None}))
+    banner, stands_in = answers.label_source(read(run))
+    assert words in banner
+    assert stands_in == simulated
 
 
 # Hostile text

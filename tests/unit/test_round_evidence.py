@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from accord import models, round_evidence
 from accord.answer_states import answer_states, groups_of
 from accord.config import Evaluate
+from accord.further_evidence import further_findings
 from accord.records import Comparison, Pair, Prompt, Response
 from accord.round_evidence import extras_of, with_second_models
 from accord.streams import generator
@@ -116,3 +117,25 @@ def test_a_second_model_at_chance_does_not_judge(reward_folder, tiny_folder, tok
     scored, picked = with_second_models(found, evaluations, [])
     assert "other_half" not in scored[0]["rows"][0]
     assert picked == []
+
+
+def test_fresh_labels_that_decide_nothing_are_said_to_be_so():
+    found = round_evidence.Measured(np.zeros((4, 2)), np.ones((4, 2)), 1.0, [0.5, -0.5], ["p", "q"])
+
+    def sentence(extras):
+        ends = [
+            {"step": s, "rows": [{"key": k, "text": k, "proxy": s, "kl": s, "tokens": 1} for k in "abcd"]}
+            for s in (0, 1)
+        ]
+        only = ["on_policy_accuracy"]
+        asked = further_findings(ends, [], Evaluate(bootstrap=20), *extras, only=only)
+        return [finding.sentence for finding in asked]
+
+    assert sentence(extras_of(found)) == []  # not asked for
+    (ties,) = sentence(extras_of(found, ([], []), 7))
+    assert "On policy accuracy was not measured: none of 7 fresh labels" in ties
+    (same,) = sentence(extras_of(found, ([], []), 0))
+    assert "gave no prompt two different answers" in same
+    found.test_margin_N, found.test_prompt_N = [], []
+    (alone,) = sentence(extras_of(found, ([1.0], ["p"]), 1))
+    assert "the reward model's own test set has no decided pair" in alone

@@ -7,7 +7,8 @@ import torch
 
 from accord import round_policy
 from accord.config import Evaluate, Online, Run, validate
-from accord.config_stop import Stop
+from accord.config_stop import LOOKS_FOR_A_PEAK, Stop
+from accord.diagnostics.overoptimisation import MINIMUM_POINTS
 from accord.evidence import alarm_findings
 from accord.labelled_checkpoints import labeller
 from accord.records import BadInput, Prompt
@@ -133,7 +134,8 @@ def test_what_makes_another_policy_is_in_its_key():
     peak = {"rules": [{"rule": "predicted_peak"}]}
 
     def settings(**values):
-        return round_policy.settings_of_policy(validate(Run, values))
+        often = {"evaluate_every": 6} | values.pop("online", {})
+        return round_policy.settings_of_policy(validate(Run, values | {"online": often}))
 
     loud, quiet = ({"kind": "simulated", "noise": noise} for noise in (2.0, 0.1))
     assert settings(judge=loud) == settings(judge=quiet)  # what it says is in the labels already
@@ -146,6 +148,16 @@ def test_what_makes_another_policy_is_in_its_key():
 @pytest.mark.parametrize(("steps", "every", "looks"), [(10, 5, 3), (10, 4, 4), (3, 10, 2)])
 def test_the_last_step_is_looked_at_too(steps, every, looks):
     assert validate(Online, {"steps": steps, "evaluate_every": every}).looks == looks
+
+
+def test_what_is_refused_is_what_can_never_fire():
+    assert LOOKS_FOR_A_PEAK == MINIMUM_POINTS
+    for steps in range(5, 60):
+        for every in range(1, steps + 1):
+            looks = validate(Online, {"steps": steps, "evaluate_every": every}).looks
+            if looks < LOOKS_FOR_A_PEAK:  # what the sentence advises is enough
+                advised = validate(Online, {"steps": steps, "evaluate_every": steps // 5})
+                assert advised.looks >= LOOKS_FOR_A_PEAK
 
 
 def test_what_was_decided_is_a_finding():
@@ -161,8 +173,18 @@ def test_what_was_decided_is_a_finding():
     [
         ({"stop": {"rules": [{"rule": "turned_down", "score": "pessimistic"}]}}, "needs reward.ensemble"),
         (
-            {"stop": {"rules": [{"rule": "predicted_peak"}]}, "judge": {"kind": "file", "path": "x"}},
+            {"stop": {"rules": [{"rule": "predicted_peak"}]}, "judge": {"kind": "file", "path": "x"}}
+            | {"online": {"evaluate_every": 6}},
             "a judge that answers at once",
+        ),
+        (
+            {"stop": {"rules": [{"rule": "predicted_peak"}]}, "online": {"steps": 40, "evaluate_every": 10}},
+            r"needs 6 evaluations to fit a curve to, but online.steps 40 with evaluate_every 10 give 5: lower"
+            " online.evaluate_every to 8, or leave the rule out",
+        ),
+        (
+            {"stop": {"rules": [{"rule": "predicted_peak"}]}, "online": {"steps": 4, "evaluate_every": 1}},
+            "give 5: raise online.steps",
         ),
         (
             {"stop": {"rules": [{"rule": "kl_budget", "limit": 3}]}, "online": {"steps": 300}},

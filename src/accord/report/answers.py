@@ -98,13 +98,20 @@ def label_source(run: Artefacts) -> tuple[str, bool]:
     if sources:  # what was really used says more than what was planned
         simulated = any("simulated" in s for s in sources)
         people = any(s.startswith("people") for s in sources)
-    if simulated and people:
-        text = f"Labels come from people ({file}) and, in later rounds, from {STAND_IN}."
-    elif simulated:
-        text = f"Labels come from {STAND_IN}."
+    unnamed = any("annotators who are not named" in s for s in sources)
+    machine = _machine(judge, sources)
+    if simulated:
+        others = [f"people ({file})"] * people + [f"annotators who are not named ({file})"] * unnamed
+        text = f"Labels come from {' and from '.join([*others, STAND_IN])}."
+    elif people and any("no person" in s for s in sources):
+        return f"Labels come from people and from models or functions as judges: {file}.", False
+    elif people and unnamed:
+        return f"Labels come from people and from annotators who are not named: {file}.", False
     elif people:
         return f"Labels come from people: {file}; no hidden gold exists.", False
-    elif machine := _machine(judge, sources):
+    elif unnamed:
+        return f"Labels come from {file}, which does not say who judged; no hidden gold exists.", False
+    elif machine:
         return f"Labels come from {machine}. Results say what it prefers, not what people want.", False
     else:
         return "Where the labels come from is not recorded: config.yaml names no judge.", False
@@ -114,7 +121,7 @@ def label_source(run: Artefacts) -> tuple[str, bool]:
 
 def _machine(judge: Mapping[str, Any], sources: set[str]) -> str:
     """A language model or a function as judge, in words; empty where there is none."""
-    named = next((source for source in sorted(sources) if source.endswith("no person")), "")
+    named = next((source for source in sorted(sources) if "no person" in source), "")
     kinds = {"llm": "a language model as judge", "function": "a Python function as judge"}
     known = kinds.get(clean(judge.get("kind")), "")
     return named or (f"{known} ({clean(judge.get('model') or judge.get('path'))})" if known else "")

@@ -238,17 +238,28 @@ def read(run_dir: Path) -> Artefacts:
     reader = _Reader(run_dir)
     config = reader.parsed("config.yaml", "the configuration is not known", yaml.safe_load)
     lock = reader.parsed("accord.lock.json", "versions, dates and times are not known", json.loads)
-    metrics = reader.rows("metrics.jsonl", "training health cannot be drawn")
+    planned = number(config.get("rounds"))
+    metrics = [
+        row
+        for row in reader.rows("metrics.jsonl", "training health cannot be drawn")
+        if planned is None or (number(row.get("round")) or 0) < planned
+    ]
     events = reader.rows("events.jsonl", "")
     found = sorted(
         int(path.name.removeprefix("round-"))
         for path in run_dir.glob("round-*")
         if path.is_dir() and path.name.removeprefix("round-").isdigit()
     )
+    if planned is not None and (earlier := [index for index in found if index >= planned]):
+        folders = ", ".join(f"round-{index}" for index in earlier)
+        reader.missing.append(
+            f"{folders}: left by an earlier run of more rounds and no part of this one (rounds is"
+            f" {planned:.0f}), left out."
+        )
+        found = [index for index in found if index < planned]
     rounds = [_round(reader, index, expected=True) for index in found]
     if not found:
         reader.missing.append("No round has started: there is no reward model and no optimised policy yet.")
-    planned = number(config.get("rounds"))
     if planned is not None and found and len(found) < planned:
         reader.missing.append(f"{len(found)} of {planned:.0f} rounds have started.")
     names = ["sft", *(f"round-{i}/{stage}" for i in found for stage in ("reward", "policy"))]
