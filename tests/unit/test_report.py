@@ -591,7 +591,7 @@ def test_labels_of_people_then_simulated_annotators_are_both_named(tmp_path: Pat
         ),
         (
             "simulated annotators (a stand-in for people) (3 of 9 labels), and annotators who are not named",
-            "Labels come from annotators who are not named (a.jsonl) and from simulated annotators (a stand-in",
+            "Labels come from annotators who are not named (a.jsonl) and from simulated annotators (a stand",
             True,
         ),
         (
