@@ -217,15 +217,17 @@ def test_a_model_with_lora_goes_through_its_own_modules(policy):
     assert not local.fits(policy.model)
 
 
+@pytest.mark.parametrize("dtype, atol, rtol", [(torch.bfloat16, 0.1, 0.01), (torch.float32, 1e-4, 1e-5)])
 @pytest.mark.parametrize("rows", [1, 8, 64])
-def test_blocked_order_changes_no_product(rows):
+def test_blocked_order_changes_no_product(rows, dtype, atol, rtol):
     draw = torch.Generator().manual_seed(0)
     x, weight, bias = (
-        torch.randn(*shape, generator=draw).bfloat16() for shape in ((rows, 96), (80, 96), (80,))
+        torch.randn(*shape, generator=draw).to(dtype) for shape in ((rows, 96), (80, 96), (80,))
     )
     got = lean_step.product(weight, bias, rows)(x)
     exact = x.double() @ weight.double().t() + bias.double()
-    assert_close(got.double(), exact, atol=0.1, rtol=0.01)  # bfloat16 has 8 bits
+    assert_close(got.double(), exact, atol=atol, rtol=rtol)  # bfloat16 has 8 bits
     if torch.backends.mkldnn.is_available():  # else the plain product was taken, which is as right
-        assert lean_step._blocked_order_pays(weight) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert not lean_step._blocked_order_pays(weight.float())
+        has = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        assert lean_step._blocked_order_pays(weight) == has
+    assert not lean_step._blocked_order_pays(weight.double())

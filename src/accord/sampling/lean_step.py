@@ -2,7 +2,7 @@
 
 At small batches a step through the model's own modules spends a third of its time between the operations.
 Here a layer is about twenty of them: one product for queries, keys and values, one for gate and up, the
-residual added by the product. On CPUs in bfloat16 the weights also lie in oneDNN's blocked order, so that a
+residual added by the product. On CPUs the weights also lie in oneDNN's blocked order, so that a
 product that has few rows does not rearrange them first. The copy of the weights lives as long as one rollout:
 the next one may have others.
 
@@ -54,18 +54,16 @@ def product(weight: Tensor, bias: Tensor | None, rows: int) -> Product:
 
 
 def _blocked_order_pays(weight: Tensor) -> bool:
-    """bfloat16 on a CPU for which oneDNN has it (AVX-512 at least: elsewhere its operators raise), with a
-    torch that has the operators (those that torch's own compiler emits).
+    """float32 on a CPU, and bfloat16 on one for which oneDNN has it (AVX-512 at least: elsewhere its operators
+    raise), with a torch that has the operators (those that torch's own compiler emits).
     """
     onednn: Any = torch.backends.mkldnn  # untyped functions
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.bfloat16
-        and onednn.is_available()
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
+    if weight.device.type != "cpu" or not onednn.is_available():
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
+        return False
+    bfloat16 = weight.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bfloat16 or weight.dtype == torch.float32
 
 
 @dataclass(frozen=True)
