@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accord.products import Product, product
+
 # Logits exist for a few rows at a time. On CPU one float32 chunk of 25 MB stays in the last-level cache, so
 # that its passes (maximum, exponential, sum) do not wait for memory; a GPU wants few large kernels.
 HEAD_CHUNK = {"cpu": 128 * 49_152, "cuda": 2048 * 49_152}  # elements
@@ -40,9 +42,17 @@ def _chunk_rows(weight_VH: Tensor) -> int:
     return max(1, HEAD_CHUNK.get(weight_VH.device.type, HEAD_CHUNK["cuda"]) // weight_VH.shape[0])
 
 
-def _log_softmax(hidden_CH: Tensor, weight_VH: Tensor, temperature: float, buffers: _Buffers) -> Tensor:
+def _head(weight_VH: Tensor, rows: int) -> Product:
+    """The head for ``rows`` hidden states. In float32 a copy in blocked order pays from two chunks on."""
+    chunk = _chunk_rows(weight_VH)
+    if weight_VH.dtype == torch.float32 and rows > chunk:
+        return product(weight_VH, None, chunk)
+    return lambda hidden_CH: hidden_CH @ weight_VH.t()
+
+
+def _log_softmax(hidden_CH: Tensor, head: Product, temperature: float, buffers: _Buffers) -> Tensor:
     """One chunk's log-probabilities of all tokens at the sampling temperature, float32, in the buffer."""
-    logits_CV = buffers.logits_CV[: len(hidden_CH)].copy_(hidden_CH @ weight_VH.t())
+    logits_CV = buffers.logits_CV[: len(hidden_CH)].copy_(head(hidden_CH))
     if temperature != 1.0:
         logits_CV.div_(temperature)
     out: Tensor = torch.log_softmax(logits_CV, 1, out=buffers.logp_CV[: len(hidden_CH)])
@@ -74,9 +84,9 @@ class _HeadLogps(torch.autograd.Function):
         ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor]:
         logp_R, entropy_R = (hidden_RH.new_zeros(len(hidden_RH), dtype=torch.float32) for _ in range(2))
-        buffers = _Buffers(hidden_RH, weight_VH)
+        buffers, head = _Buffers(hidden_RH, weight_VH), _head(weight_VH, len(hidden_RH))
         for rows in _chunks(hidden_RH, weight_VH):
-            logp_CV = _log_softmax(hidden_RH[rows], weight_VH, temperature, buffers)
+            logp_CV = _log_softmax(hidden_RH[rows], head, temperature, buffers)
             logp_R[rows] = logp_CV.gather(1, target_R[rows, None]).squeeze(1)
             if entropy:
                 softmax_CV = torch.exp(logp_CV, out=buffers.logits_CV[: len(logp_CV)])
@@ -91,9 +101,9 @@ class _HeadLogps(torch.autograd.Function):
         hidden_RH, weight_VH, target_R = ctx.saved_tensors
         factor_R = grad_R / ctx.temperature
         gradients = _HeadGradients(hidden_RH, weight_VH, factor_R, *ctx.needs_input_grad[:2])
-        buffers = _Buffers(hidden_RH, weight_VH)
+        buffers, head = _Buffers(hidden_RH, weight_VH), _head(weight_VH, len(hidden_RH))
         for rows in _chunks(hidden_RH, weight_VH):
-            logp_CV = _log_softmax(hidden_RH[rows], weight_VH, ctx.temperature, buffers)
+            logp_CV = _log_softmax(hidden_RH[rows], head, ctx.temperature, buffers)
             gradients.add(logp_CV, target_R[rows])
         return *gradients.whole(), None, None, None
 
@@ -147,10 +157,10 @@ class _HeadSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, target_R: Tensor, factor_R: Tensor) -> Tensor:
         gradients = _HeadGradients(hidden_RH, weight_VH, factor_R, *ctx.needs_input_grad[:2])
-        buffers = _Buffers(hidden_RH, weight_VH)
+        buffers, head = _Buffers(hidden_RH, weight_VH), _head(weight_VH, len(hidden_RH))
         logp_R = hidden_RH.new_zeros(len(hidden_RH), dtype=torch.float32)
         for rows in _chunks(hidden_RH, weight_VH):
-            logp_CV = _log_softmax(hidden_RH[rows], weight_VH, 1.0, buffers)
+            logp_CV = _log_softmax(hidden_RH[rows], head, 1.0, buffers)
             logp_R[rows] = logp_CV.gather(1, target_R[rows, None]).squeeze(1)
             if any(ctx.needs_input_grad[:2]):
                 gradients.add(logp_CV, target_R[rows])

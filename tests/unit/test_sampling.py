@@ -16,10 +16,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from accord import models
+from accord import models, products
 from accord.config import Sampling, Weights
 from accord.records import BadInput
-from accord.sampling import lean_step, local
+from accord.sampling import local
 from accord.sampling.local import LocalSampler, _Cache, inverse_cdf, truncate
 
 PROMPTS = [(1, 40, 50, 60), (1, 99), (1, *range(60, 90)), (7,)]
@@ -217,17 +217,19 @@ def test_a_model_with_lora_goes_through_its_own_modules(policy):
     assert not local.fits(policy.model)
 
 
-@pytest.mark.parametrize("dtype, atol, rtol", [(torch.bfloat16, 0.1, 0.01), (torch.float32, 1e-4, 1e-5)])
+@pytest.mark.parametrize(
+    ("dtype", "atol", "rtol"), [(torch.bfloat16, 0.1, 0.01), (torch.float32, 1e-4, 1e-5)]
+)
 @pytest.mark.parametrize("rows", [1, 8, 64])
 def test_blocked_order_changes_no_product(rows, dtype, atol, rtol):
     draw = torch.Generator().manual_seed(0)
     x, weight, bias = (
         torch.randn(*shape, generator=draw).to(dtype) for shape in ((rows, 96), (80, 96), (80,))
     )
-    got = lean_step.product(weight, bias, rows)(x)
+    got = products.product(weight, bias, rows)(x)
     exact = x.double() @ weight.double().t() + bias.double()
     assert_close(got.double(), exact, atol=atol, rtol=rtol)  # bfloat16 has 8 bits
     if torch.backends.mkldnn.is_available():  # else the plain product was taken, which is as right
         has = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        assert lean_step._blocked_order_pays(weight) == has
-    assert not lean_step._blocked_order_pays(weight.double())
+        assert products.blocked_order_pays(weight) == has
+    assert not products.blocked_order_pays(weight.double())

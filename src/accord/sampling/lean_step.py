@@ -11,7 +11,6 @@ Classes that are not listed, and models with LoRA in them, go through their own 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from accord.products import Product, product
+
 # Their layers: RMS norm, grouped attention with rotary positions, RMS norm, gated MLP with SiLU; nothing
 # else.
 LLAMA_LIKE = ("LlamaModel", "MistralModel", "Qwen2Model")
-
-Product = Callable[[Tensor], Tensor]
 
 
 class DecodeCache(Protocol):
@@ -42,28 +41,6 @@ def fits(base: Any) -> bool:
         for part, names in zip((layer.self_attn, layer.mlp), projections, strict=True)
         for name in names
     )
-
-
-def product(weight: Tensor, bias: Tensor | None, rows: int) -> Product:
-    """x → x Wᵀ + b for about ``rows`` rows at a time; W (out, in) is copied to blocked order if it pays."""
-    if _blocked_order_pays(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
-        run: Any = torch.ops.mkldnn._linear_pointwise
-        return lambda x: run(x, packed, bias, "none", [], "")
-    return lambda x: functional.linear(x, weight, bias)
-
-
-def _blocked_order_pays(weight: Tensor) -> bool:
-    """float32 on a CPU, and bfloat16 on one for which oneDNN has it (AVX-512 at least: elsewhere its operators
-    raise), with a torch that has the operators (those that torch's own compiler emits).
-    """
-    onednn: Any = torch.backends.mkldnn  # untyped functions
-    if weight.device.type != "cpu" or not onednn.is_available():
-        return False
-    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
-        return False
-    bfloat16 = weight.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return bfloat16 or weight.dtype == torch.float32
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from torch.nn import functional
 from accord.attention import PackedPlan, Segment
 from accord.batches import Group, Rollouts, Tokens
 from accord.config import Sampling
+from accord.products import product
 from accord.records import BadInput
-from accord.sampling.lean_step import LeanStep, fits, product
+from accord.sampling.lean_step import LeanStep, fits
 from accord.streams import generator
 from accord.towers import base_of, head_of
 
