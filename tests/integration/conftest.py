@@ -16,9 +16,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-@pytest.fixture
-def settings(tiny_folder: Path, tmp_path: Path) -> dict[str, Any]:
-    """Values of a Run, as a recipe file would hold them."""
+def recipe(model: Path, folder: Path) -> dict[str, Any]:
+    """Values of a Run, as a recipe file would hold them; its data is written to ``folder``."""
     demonstrations = [
         {
             "messages": [
@@ -33,10 +32,10 @@ def settings(tiny_folder: Path, tmp_path: Path) -> dict[str, Any]:
     sampling = {"max_new_tokens": 6}
     return {
         "name": "tiny",
-        "model": {"path": str(tiny_folder), "dtype": "float32"},
+        "model": {"path": str(model), "dtype": "float32"},
         "data": {
-            "demonstrations": write_rows(tmp_path / "demonstrations.jsonl", demonstrations),
-            "prompts": write_rows(tmp_path / "prompts.jsonl", prompts),
+            "demonstrations": write_rows(folder / "demonstrations.jsonl", demonstrations),
+            "prompts": write_rows(folder / "prompts.jsonl", prompts),
         },
         "sft": {"epochs": 1, "tokens_per_step": 150, "weights": top, "checkpoint_seconds": 0},
         "collect": {"pairs": 24, "samples_per_prompt": 4, "sampling": sampling},
@@ -71,3 +70,8 @@ def settings(tiny_folder: Path, tmp_path: Path) -> dict[str, Any]:
         },
         "logging": {"tensorboard": False},
     }
+
+
+@pytest.fixture
+def settings(tiny_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    return recipe(tiny_folder, tmp_path)

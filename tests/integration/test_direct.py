@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ from accord.config import Run
 from accord.records import BadInput, Comparison, Pair
 from accord.workspace import Workspace
 
-from .test_kill import DRIVER
+from .killed import after_step, kill
 from .test_loop import bytes_of
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "algorithms").glob("*.yaml"))
@@ -166,14 +163,7 @@ def test_killed_and_resumed_equals_uninterrupted(settings, tmp_path, prepared, s
     shutil.copytree(prepared, whole)
     shutil.copytree(prepared, killed)
     pipeline.run(config.validate(Run, given), whole, quiet=True)
-    child = subprocess.run(
-        [sys.executable, "-c", DRIVER, stage, "2", str(killed)],
-        input=json.dumps(given),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert child.returncode == -signal.SIGKILL, child.stderr
+    kill(after_step, given, killed, stage, 2)
     assert list((killed / "unfinished").iterdir())
     pipeline.run(config.validate(Run, given), killed, quiet=True)
     assert bytes_of(killed) == bytes_of(whole)
