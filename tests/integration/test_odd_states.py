@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +12,10 @@ from accord import config, pipeline
 from accord.config import Run
 from accord.store import LabelStore
 
+from . import killed
 from .conftest import write_rows
 from .test_loop import bytes_of
 from .test_round_evidence import EVERYTHING, stages
-
-# Dies where the evidence of a round is half done. "writing": what was measured with models is written in
-# part; "labels": the fresh labels are in the store, nothing was said of them; "findings": the curve is
-# written, the findings are not.
-KILLED = """
-import json, os, signal, sys
-import torch
-torch.set_num_threads(1)
-from accord import config, evidence, pipeline, round_evidence, round_measured
-moment, out = sys.argv[1], sys.argv[2]
-def die(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGKILL)
-if moment == "writing":
-    plain = round_evidence.np.savez
-    round_evidence.np.savez = lambda *arrays, **named: (plain(*arrays, **named), die())
-elif moment == "labels":
-    round_measured.counted_labels = die
-else:
-    evidence.write_findings = die
-pipeline.run(config.validate(config.Run, json.load(sys.stdin)), out, quiet=True)
-"""
 
 
 @pytest.fixture
@@ -76,14 +53,7 @@ def test_a_run_killed_within_the_evidence_goes_on_and_ends_the_same(
     """One folder, killed at three moments one after another, each time further on."""
     out = tmp_path / "killed"
     for moment in ("writing", "labels", "findings"):
-        child = subprocess.run(
-            [sys.executable, "-c", KILLED, moment, str(out)],
-            input=json.dumps(asking),
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        assert child.returncode == -signal.SIGKILL, child.stderr
+        killed.kill(killed.in_the_evidence, asking, out, moment)
         assert not (out / "round-0/findings.json").exists()
         measured = (out / "round-0/evidence/measured.json").is_file()
         assert measured == (moment != "writing"), moment

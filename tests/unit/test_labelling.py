@@ -138,7 +138,7 @@ def test_waiting_ends_when_the_last_label_is_there(tmp_path: Path, pairs_file: P
     waiting.start()
     with LabelStore(labelling.location_of(pairs_file)) as store:
         store.add([Comparison(pair(n), "a", "ann") for n in range(4)])
-    waiting.join(timeout=30)
+    waiting.join(timeout=220)
     assert done == [True]
 
 

@@ -41,7 +41,7 @@ def test_any_sequence_of_numbers_will_do(kind) -> None:
     assert list(scorer.score(*asked(2))) == [1.5, 2.0]
 
 
-@pytest.mark.parametrize("timeout", [None, 5.0])
+@pytest.mark.parametrize("timeout", [None, 200.0])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 def test_what_is_not_finite(value, timeout) -> None:
     scorer = FunctionScorer(lambda p, r: [1.0, value, 3.0], timeout_seconds=timeout)
@@ -54,7 +54,7 @@ def test_what_is_not_finite(value, timeout) -> None:
     assert skipping.failed == 1
 
 
-@pytest.mark.parametrize("timeout", [None, 5.0])
+@pytest.mark.parametrize("timeout", [None, 200.0])
 def test_a_function_that_raises(timeout) -> None:
     def fails(prompts, responses):
         if "r4" in responses:
@@ -95,7 +95,7 @@ def test_a_function_that_hangs_is_left_behind(skip) -> None:
 
     def hangs(prompts, responses):
         calls.append(len(responses))
-        release.wait(20)
+        release.wait(500)
         done.set()
         return lengths(prompts, responses)
 
@@ -124,7 +124,7 @@ def test_keyboard_interrupts_are_not_swallowed() -> None:
     def interrupted(p, r):
         raise KeyboardInterrupt
 
-    for timeout in (None, 5.0):
+    for timeout in (None, 200.0):
         with pytest.raises(KeyboardInterrupt):
             FunctionScorer(interrupted, skip_failures=True, timeout_seconds=timeout).score(*asked(1))
 

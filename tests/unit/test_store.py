@@ -156,7 +156,7 @@ match sys.argv[2]:
         with store.transaction(write=True) as connection:
             _add_items(connection, {said(n).pair.id: ("pair", 0, "{}") for n in range(5, 9)})
             print("ready", flush=True)
-            time.sleep(60)
+            time.sleep(3600)
     case "add the same":
         print("ready", flush=True)
         sys.stdin.readline()
@@ -197,7 +197,7 @@ def test_two_processes_that_add_the_same_store_it_once(tmp_path: Path) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=220)
         assert process.returncode == 0
     history = sqlite3.connect(path)
     assert history.execute("SELECT count(*), count(DISTINCT item) FROM accord_judgements").fetchone() == (

@@ -122,7 +122,7 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-def until(page: Any, expression: str, arg: Any = None, seconds: float = 15.0) -> None:
+def until(page: Any, expression: str, arg: Any = None, seconds: float = 100.0) -> None:
     """Wait for a JavaScript condition. Playwright's own evaluates a string, which our policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression, arg):
@@ -144,7 +144,7 @@ class Desk:
         until(self.page, "document.querySelector('#saved').textContent === 'Saved'")
 
     def wait_item(self) -> None:
-        self.page.wait_for_selector("#item .answer", timeout=20_000)
+        self.page.wait_for_selector("#item .answer", timeout=100_000)
 
     def question(self) -> str:
         return str(self.page.inner_text(".turn.last .text"))
@@ -153,12 +153,38 @@ class Desk:
         return [str(text) for text in self.page.locator("#item .answer .text").all_inner_texts()]
 
 
+@pytest.fixture(scope="session")
+def tab(browser: Any) -> Any:
+    """The page that most tests share: to open a window costs Chromium more than most tests do in it."""
+    return browser.new_context().new_page()
+
+
 @pytest.fixture
-def desk(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    """Call it with a store for a page of its first operator, at the desk; a script error fails the test."""
+def desk(browser: Any, tab: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    """Call it with a store for a page of its first operator, at the desk; a script error fails the test.
+
+    The first page of a test is the shared one, without cookies; ``own`` for a new one, as all others are.
+    """
     contexts: list[Any] = []
     servers: list[Server] = []
     errors: list[str] = []
+    pages: list[Any] = []
+
+    def script_error(error: Any) -> None:
+        errors.append(f"script: {error}")
+
+    def message(one: Any) -> None:
+        if one.type == "error" and not re.search("Failed to load|ERR_", one.text):
+            errors.append(one.text)
+
+    def new_page(own: bool, viewport: Any, color_scheme: str) -> Any:
+        if own or pages:
+            contexts.append(browser.new_context(viewport=viewport, color_scheme=color_scheme))
+            return contexts[-1].new_page()
+        tab.context.clear_cookies()
+        tab.set_viewport_size(viewport)
+        tab.emulate_media(color_scheme=color_scheme)
+        return tab
 
     def open_(
         store: LabelStore,
@@ -166,7 +192,10 @@ def desk(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
         name: str | None = None,
         begun: bool = True,
         server: Server | None = None,
-        **options: Any,
+        own: bool = False,
+        width: int = 1280,
+        height: int = 800,
+        color_scheme: str = "light",
     ) -> Desk:
         if server is None:
             named: list[Any] = [(name, "annotator")] if name else []
@@ -176,18 +205,11 @@ def desk(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
         who = name or next(iter(links))
         if begun:
             store.write(lambda c: people.set_ready(c, who, time.time()))
-        options.setdefault("viewport", {"width": 1280, "height": 800})
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: errors.append(f"script: {error}"))
-        page.on(
-            "console",
-            lambda m: (
-                m.type == "error" and not re.search("Failed to load|ERR_", m.text) and errors.append(m.text)
-            ),
-        )
+        page = new_page(own, {"width": width, "height": height}, color_scheme)
+        pages.append(page)
+        page.set_default_timeout(100_000)
+        page.on("pageerror", script_error)
+        page.on("console", message)
         page.goto(links[who])
         page.wait_for_url(f"{server.address.url}/")
         found = Desk(page, server, errors)
@@ -196,11 +218,30 @@ def desk(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
         return found
 
     yield open_
+    if tab in pages:
+        leave(tab, script_error, message)
     for context in contexts:
         context.close()
     for server in servers:
         server.stop()
     assert errors == []
+
+
+def leave(tab: Any, script_error: Any, message: Any) -> None:
+    """The shared page forgets the test."""
+    origin = "/".join(tab.url.split("/")[:3])
+    tab.remove_listener("pageerror", script_error)
+    tab.remove_listener("console", message)
+    for page in tab.context.pages:
+        if page is not tab:
+            page.close()
+    tab.unroute_all()
+    tab.context.set_offline(False)
+    tab.goto("about:blank")
+    tab.mouse.move(-1, -1)
+    devtools = tab.context.new_cdp_session(tab)
+    devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    devtools.detach()
 
 
 def change(store: LabelStore, **values: Any) -> None:

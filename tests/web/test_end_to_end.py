@@ -78,7 +78,7 @@ def test_a_watching_run_goes_on_by_itself(settings: dict[str, Any], tmp_path: Pa
     watching = threading.Thread(target=watched, args=(work, run, out), daemon=True)
     watching.start()
     queue_is_there = threading.Event()
-    for _ in range(600):
+    for _ in range(2000):
         if (out / "labels.db").exists() and (out / "round-0/pairs.jsonl").exists():
             with LabelStore(out / "labels.db") as store:
                 if labelling.remaining(store):
@@ -88,6 +88,6 @@ def test_a_watching_run_goes_on_by_itself(settings: dict[str, Any], tmp_path: Pa
     with LabelStore(out / "labels.db") as store:
         rows = [json.loads(line) for line in (out / "round-0/pairs.jsonl").read_text().split("\n") if line]
         store.add([Comparison(Pair.from_json(row), "a", "ann") for row in rows])
-    watching.join(timeout=120)
+    watching.join(timeout=220)
     assert not watching.is_alive()
     assert (out / "round-0/reward/accord_reward.json").exists()
