@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,8 +312,6 @@ def test_an_import_keeps_its_memory_small(tmp_path: Path) -> None:
             out.write(json.dumps(row) + "\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with LabelStore(tmp_path / "labels.db") as store:
-        began = time.process_time()
         found = label_import.import_file(store, file)
         assert (found.rows, found.new) == (10_000, 10_000)
-        assert time.process_time() - began < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
