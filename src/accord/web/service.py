@@ -70,9 +70,14 @@ class Service:
         return found[1]
 
     async def totals(self) -> dict[str, int]:
-        """Slots of the whole queue, and how many are filled; a moment old."""
+        """Slots of the whole queue, and how many are filled; a moment old.
+
+        One request counts anew; whoever asks meanwhile is told the last count.
+        """
         now = time.monotonic()
         if self._totals is None or self._totals[0] < now:
+            if self._totals is not None:
+                self._totals = (now + REMEMBERED_SECONDS, self._totals[1])
             slots = sql.select(sql.func.sum(queue.c.overlap), sql.func.sum(queue.c.done)).where(ORDINARY)
             total, done = await self.read(lambda c: tuple(c.execute(slots).one()))
             counts = {"done": int(done or 0), "total": int(total or 0)}
