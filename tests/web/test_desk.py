@@ -513,7 +513,8 @@ def test_hostile_answers_run_nothing_and_break_no_layout(local: LabelStore, desk
     for n in range(len(PAYLOADS)):
         found.wait_item()
         name = found.question().splitlines()[0]
-        page.set_viewport_size({"width": 390 if n % 2 else 1280, "height": 800})
+        if n % 8 == 0:  # seldom: every change lays a heavy page out again
+            page.set_viewport_size({"width": 390 if n // 8 % 2 else 1280, "height": 800})
         state = page.evaluate(inside)
         state["wide"] = max(0, state["wide"])
         if state != good:
