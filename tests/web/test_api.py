@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -15,6 +16,7 @@ from accord.records import Comparison, Pair, Prompt, Response
 from accord.store import LabelStore, campaign, measuring, people
 from accord.web.app import build
 from accord.web.security import BODY_LIMIT, RateLimit, is_loopback
+from accord.web.service import Service
 from tests.stores import pair
 from tests.web.conftest import ORIGIN, Clock, Person
 
@@ -401,3 +403,31 @@ def test_an_error_of_ours_says_nothing_about_our_insides(
     reply = Person(client, "ann").sync()
     assert reply.status_code == 500
     assert "secret" not in reply.text
+
+
+def test_one_request_counts_the_queue_and_the_others_are_told_the_last_count(tmp_path: Any) -> None:
+    """Counting reads the whole queue: when the count is too old, all that ask at once must not do it."""
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.add_pairs([pair(n) for n in range(3)], overlap=2)
+        here = Service(store)
+        counted: list[bool] = []
+
+        async def ask() -> list[dict[str, int]]:
+            first = await here.totals()
+            assert here._totals is not None
+            here._totals = (0.0, here._totals[1] | {"done": 5})  # too old, and known by its 5
+            plain = here.read
+
+            async def slow(job: Any) -> Any:
+                counted.append(True)
+                await asyncio.sleep(0)
+                return await plain(job)
+
+            here.read = slow  # type: ignore[method-assign]
+            return [first, *await asyncio.gather(here.totals(), here.totals(), here.totals())]
+
+        told = asyncio.run(ask())
+        here.writer.close()
+    assert told[0] == told[1] == {"done": 0, "total": 6}
+    assert told[2] == told[3] == {"done": 5, "total": 6}
+    assert len(counted) == 1
